@@ -1,7 +1,7 @@
 """A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
 
     python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N] [--json]
-    python -m benchmarks.training FOLDER --unseen 10 [--depth last]
+    python -m benchmarks.training FOLDER --unseen 10 [--images 40] [--depth last]
     python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
 
 FOLDER has one folder of images a class, with folders train and test above or below. The figures are those of
@@ -66,6 +66,14 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     return {**result.to_dict(), **{name: round(value, 1) for name, value in seconds.items()}}
 
 
+def few_of_each(y: np.ndarray, learned: np.ndarray, n_images: int, seed: int) -> np.ndarray:
+    """Return which images are learned from: a few of each learned class."""
+    rng, is_learned = np.random.default_rng([seed, n_images]), np.zeros(len(y), bool)
+    for number in learned:
+        is_learned[rng.permutation(np.flatnonzero(y == number))[:n_images]] = True
+    return is_learned
+
+
 def by_depth(
     options: argparse.Namespace, labeled: LabeledFolder, data: TrainingData, is_learned: np.ndarray, seed: int
 ) -> tuple[np.ndarray, tuple[Setting, int]]:
@@ -114,10 +122,12 @@ def fashion(folder: Path) -> tuple[list[Image.Image], list[str]]:
 def unseen(options: argparse.Namespace) -> dict[str, Any]:
     data, classes, labeled = features(options)
     sums, times = np.zeros((2, len(data.y))), np.zeros(len(data.y))
-    wins, settings = 0, []
+    wins, settings, precisions = 0, [], []
     for seed in range(options.unseen):
         learned = np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]
         is_learned = np.isin(data.y, learned)
+        if options.images:
+            is_learned = few_of_each(data.y, learned, options.images, seed)
         part = data.rows(np.flatnonzero(is_learned))
         if options.depth == "head":
             fit = choose_map(part, list(draws(part.y, part.groups, random_state=seed)), progress=False)
@@ -125,9 +135,11 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
             chosen = (fit.setting.setting, fit.dim)
         else:
             mapped, chosen = by_depth(options, labeled, data, is_learned, seed)
-        rows = np.flatnonzero(~is_learned)
+        rows = np.flatnonzero(~np.isin(data.y, learned))
         task = Task(rows, rows, data.y, data.groups)
-        recalls = [retrieval(unit_length(X), task).values["recall@1"] for X in (data.frozen, mapped)]
+        values = [retrieval(unit_length(X), task).values for X in (data.frozen, mapped)]
+        recalls = [of_model["recall@1"] for of_model in values]
+        precisions.append(float(np.nanmean(values[1]["map@10"] - values[0]["map@10"])))
         wins += int(np.nanmean(recalls[1]) >= np.nanmean(recalls[0]))
         sums[:, rows] += np.nan_to_num(recalls)
         times[rows] += 1
@@ -143,6 +155,7 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
         "difference": [round(gap.value, 4), round(gap.low, 4), round(gap.high, 4)],
         "p": round(gap.p, 4),
         "draws not worse": wins,
+        "difference in mAP@10 by draw": [round(value, 4) for value in precisions],
         "stretch, shrinkage, dim": settings,
     }
 
@@ -154,6 +167,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--fashion", type=Path, help="the folder with t10k-images-idx3-ubyte.gz")
     parser.add_argument("--unseen", type=int, metavar="N", help="draws of classes to judge")
+    parser.add_argument("--images", type=int, metavar="N", help="with --unseen: images of each learned class")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--augment", default="products")
     parser.add_argument(
