@@ -271,6 +271,7 @@ def test_a_mark_does_not_pass_for_crispness_or_bytes(tmp_path, n_copies):
     assert n_copies > 1 or group.why == "no overlay"
 
 
+@pytest.mark.slow
 def test_what_grows_by_kilobytes_an_image_is_where_large_arrays_go(collection, monkeypatch):
     shapes = []
 
