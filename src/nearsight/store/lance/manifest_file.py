@@ -21,7 +21,7 @@ _LENGTH = struct.Struct("<I")
 # nothing about further files. Others (row ids in files, several places, overlays) do.
 _KNOWN_FEATURES = 0b101101
 # The fields that were there when this was written; a new one may name files.
-_MANIFEST_FIELDS = frozenset(range(1, 22)) - {17, 18, 20}
+_MANIFEST_FIELDS = (frozenset(range(1, 22)) - {17, 18, 20}) | {23}
 _FRAGMENT_FIELDS = frozenset({1, 2, 3, 4, 5, 7, 9})
 _DATA_FILE_FIELDS = frozenset(range(1, 7))
 _DELETION_FILE_FIELDS = frozenset(range(1, 5))
@@ -93,7 +93,9 @@ def read_manifest(data: bytes, name: str) -> VersionFacts:
         position, magic = _FOOTER.unpack(data[-_FOOTER.size :])
         if magic != _MAGIC:
             raise ValueError("no Lance file")
-        facts, index_position = _manifest(_section(data, position))
+        facts, index_position, transaction_position = _manifest(_section(data, position))
+        if transaction_position is not None:
+            _require_transaction(_section(data, transaction_position), facts)
         if index_position is not None:
             _read_indices(_section(data, index_position), facts)
     except (ValueError, IndexError, TypeError, struct.error) as error:
@@ -109,8 +111,8 @@ def _section(data: bytes, position: int) -> memoryview:
     return section
 
 
-def _manifest(data: memoryview) -> tuple[VersionFacts, int | None]:
-    facts, index_position = VersionFacts(), None
+def _manifest(data: memoryview) -> tuple[VersionFacts, int | None, int | None]:
+    facts, index_position, transaction_position = VersionFacts(), None, None
     for number, value in _fields(data, _MANIFEST_FIELDS):
         if number == 2:
             _read_fragment(_bytes(value), facts)
@@ -122,7 +124,17 @@ def _manifest(data: memoryview) -> tuple[VersionFacts, int | None]:
             raise ValueError(f"it needs the features {_integer(value):#b}")
         elif number == 12 and len(_bytes(value)):
             facts.files.add(f"_transactions/{_text(value)}")
-    return facts, index_position
+        elif number == 23:
+            transaction_position = _integer(value)
+    return facts, index_position, transaction_position
+
+
+def _require_transaction(data: memoryview, facts: VersionFacts) -> None:
+    """Refuse the field 23 of pylance 14 unless the transaction stands where it points."""
+    parts = {number: value for number, value in _fields(data, frozenset(range(1, 1000))) if number in (1, 2)}
+    name = f"_transactions/{_integer(parts.get(1, 0))}-{_text(parts.get(2, 0))}.txn"
+    if name not in facts.files:
+        raise ValueError(f"the field 23 leads to {name}, which is not the version's")
 
 
 def _read_fragment(data: memoryview, facts: VersionFacts) -> None:
