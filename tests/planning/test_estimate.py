@@ -77,6 +77,15 @@ def test_the_formulas_give_what_one_computes_by_hand() -> None:
             768,
             {"index": 0.0277, "memory, search on disk": 0.257, "search on disk": 6.91, "index build": 0.165},
         ),
+        (
+            70_000,
+            384,
+            {
+                "memory, search in memory": 0.375,
+                "search in memory": 0.313,
+                "Postgres, table and index": 0.234,
+            },
+        ),
         (400_000, 128, {"index": 0.0561, "memory, search on disk": 0.264, "search in memory": 0.44}),
         (25_000, 256, {"Postgres, table and index": 0.0642}),
         (25_000, 768, {"Postgres, table and index": 0.168}),

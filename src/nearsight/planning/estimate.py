@@ -29,9 +29,9 @@ _USED_SHARE = 0.6
 _GRAPH_LINKS = 16
 _MIN_INDEXED_ROWS, _MAX_GRAPH_ROWS, _MAX_ROWS_OF_A_SERVER = 50_000, 20_000_000, 100_000_000
 _SEARCH_S_ON_DISK = 0.0078
-# In memory: of a search without its comparisons; of comparing for each number stored, until ten million are
-# compared. 60,000 x 768 took 0.46 ms, 100,000 x 512 0.52, and 1,000,000 x 512 1.1.
-_SEARCH_S_IN_MEMORY, _SEARCH_S_PER_NUMBER, _MAX_COMPARING_S = 0.00043, 1.37e-12, 0.0008
+# In memory: 70,000 x 384 took 0.31 ms, 60,000 x 768 0.46, 400,000 x 128 0.44, 100,000 x 512 0.44 to 0.52, and
+# 1,000,000 x 512 1.1; no more than ten million numbers are compared.
+_SEARCH_S_IN_MEMORY, _SEARCH_NUMBERS, _SEARCH_EXPONENT, _MAX_SEARCH_S = 0.0011, 512e6, 0.42, 0.0013
 # Vectors of so many numbers in all are held as they are; of more, only their codes are, of a byte a
 # number, and vectors are read from the disk (see `store.memory.plan`).
 _MAX_HELD_NUMBERS = 64_000_000
@@ -223,16 +223,16 @@ def _search(needs: Needs) -> list[Line]:
         lines.append(_memory(n, d))
     lines.append(_postgres(n, d, 2 if needs.storage == "float16" else 4))
     on_disk = _SEARCH_S_ON_DISK
-    held = _SEARCH_S_IN_MEMORY + min(_MAX_COMPARING_S, n * d * _SEARCH_S_PER_NUMBER)
+    held = min(_MAX_SEARCH_S, _SEARCH_S_IN_MEMORY * (n * d / _SEARCH_NUMBERS) ** _SEARCH_EXPONENT)
     rule = "that of 100,000 x 512; of more, a smaller share is searched"
     lines.append(_line("search on disk", 1000 * on_disk, "ms of a core", "scaled", rule))
     if in_memory:
-        rule = "0.43 ms + 1.37 ps x n x d, 1.23 ms at most: partitions, where vectors lie in clusters"
+        rule = "1.1 ms for 1,000,000 x 512, x (n x d)^0.42, 1.3 ms at most; where vectors lie in clusters"
         lines.append(_line("search in memory", 1000 * held, "ms of a core", "scaled", rule))
     if needs.queries_per_second:
         seconds = held if in_memory else on_disk
         replicas = math.ceil(needs.queries_per_second * seconds / (needs.cores * _USED_SHARE)) + 1
-        rule = f"queries/s x {seconds * 1000:g} ms / ({needs.cores} cores x {_USED_SHARE}), + 1 to spare"
+        rule = f"queries/s x {seconds * 1000:.2g} ms / ({needs.cores} cores x {_USED_SHARE}), + 1 to spare"
         lines.append(_line("search servers", replicas, "", "scaled", rule))
     return lines
 
