@@ -1,7 +1,7 @@
 """A collection: images with their vectors of one model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -204,9 +204,7 @@ class Collection(AnalysisMethods, CollectionReader):
         on_error : {"record", "raise"}
             Whether an image that cannot be used is listed in the report or raises `ImageError`.
         limits, n_threads, n_processes, progress
-            See `Embedder`.
-        embedder : Embedder, optional
-            Embeds by the collection's model, for somebody who needs the vectors too. Its own options count.
+            See `Embedder`; of no effect with `embedder`, an Embedder of the collection's model.
 
         Returns
         -------
@@ -224,21 +222,20 @@ class Collection(AnalysisMethods, CollectionReader):
         FingerprintMismatchError
             `embedder` has another model than the collection.
         """
-        if embedder is not None:
-            self._require(embedder.spec.fingerprint)
         if metadata is None or not callable(metadata):
             fixed = dict(metadata or {})
             self.check_metadata(fixed)
-            metadata = partial(_same_for_all, fixed)
         chosen = embedder or self.embedder(
             limits=limits, n_threads=n_threads, n_processes=n_processes, progress=progress
         )
-        job = Ingest(self._store, self._lock, lambda: chosen, metadata)
+        self._require(chosen.spec.fingerprint)
+        of_image = metadata if callable(metadata) else lambda _: fixed
+        job = Ingest(self._store, self._lock, lambda: chosen, of_image)
         exclusions = images.Exclusions(tuple(exclude), include_hidden=include_hidden)
-        options: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
-        total = images.count(inputs, **options) if chosen.can_count(inputs) else None
+        walk: dict[str, Any] = {"allow_remote": allow_remote, "exclusions": exclusions}
+        total = images.count(inputs, **walk) if chosen.can_count(inputs) else None
         with chosen.bar(total) as bar:
-            report = job.run(inputs, prune=prune, **options, on_error=on_error, bar=bar)
+            report = job.run(inputs, prune=prune, **walk, on_error=on_error, bar=bar)
         self._store.maintain()
         return report
 
@@ -501,7 +498,3 @@ class Collection(AnalysisMethods, CollectionReader):
 
     def _writer(self) -> Writer:
         return Writer(self._store, self._lock)
-
-
-def _same_for_all(metadata: Metadata, path: str) -> Metadata:
-    return metadata
