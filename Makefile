@@ -113,7 +113,7 @@ clients: $(CLIENTS)/.ready
 $(RAY)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(RAY)/bin/python -m pip install --quiet --editable '.[ray]' --group dev
+	$(RAY)/bin/python -m pip install --quiet --editable '.[ray]' 'lance-ray>=0.5,<0.6' --group dev
 	@touch $@
 
 # In a network of their own where the system allows it; else on loopback, with a token.
