@@ -1,4 +1,4 @@
-"""An index that lance-ray builds on a cluster: nearsight uses it, and cleans up as before. `make ray` runs it."""
+"""An index that lance-ray builds: nearsight searches it, and cleans up as before. `make ray` runs it."""
 
 import importlib.util
 import subprocess
