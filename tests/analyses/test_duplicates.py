@@ -73,6 +73,8 @@ def test_what_each_was_verified_against(collection, monkeypatch):
         alone = (both[0] == kept) & (both[1] == unlike)
         return np.where(alone, 0.1, 0.8 + both.sum(0) / 100).astype(np.float32)
 
+    # All pairs are proposed, whatever their hashes.
+    monkeypatch.setattr("nearsight.analyses.duplicates._MIN_HASH_SIMILARITY", -1.0)
     monkeypatch.setattr("nearsight.analyses.duplicates.PairVerification.__call__", verify)
     monkeypatch.setattr(
         "nearsight.analyses.kept_image.KeptImageChoice.__call__",

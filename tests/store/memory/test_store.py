@@ -199,7 +199,7 @@ def test_a_change_while_rows_are_read(store, lance, monkeypatch):
 
     def write_after_reading(loader):
         table = read(loader)
-        LanceStore.open(lance._directory).append(rows(["new"], vectors_of(99)))
+        LanceStore.open(lance._rows.root.parent).append(rows(["new"], vectors_of(99)))
         return table
 
     monkeypatch.setattr(build.Loader, "_read_columns", write_after_reading)
