@@ -170,7 +170,8 @@ def test_without_a_thumbnail_there_is_nothing_to_confirm(tmp_path):
 
 
 @pytest.mark.slow
-def test_progress_is_told_where_somebody_watches(tmp_path, capsys):
+def test_progress_is_told_where_somebody_watches(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nearsight.analyses.duplicates._MIN_HASH_SIMILARITY", -1.0)
     for seed in range(60):
         texture(60, 40, seed).save(tmp_path / f"{seed}.png")
     made = Collection.create(tmp_path / "c", model=FakeBackend())
