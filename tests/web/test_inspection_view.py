@@ -65,6 +65,8 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     save(root / "today/torn.png", torn(100))
     save(root / "today/plain.png", fabric(102))
     page.get_by_role("heading", name="Defects: 1").wait_for()
+    # Which image came first is large, and stays so when another one comes.
+    page.get_by_role("button", name=re.compile("torn.png")).click()
     page.get_by_role("heading", name="torn.png").wait_for()
     page.get_by_text("Good: 1 image", exact=True).wait_for()
     (root / "today/slow.png").write_bytes(whole.getvalue())
