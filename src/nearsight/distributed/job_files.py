@@ -22,7 +22,7 @@ _UNREACHABLE = ("ClientConnector", "ConnectTimeout", "ConnectionRefused", "Endpo
 class JobFiles(Protocol):
     """The files of a job. Names are relative, with slashes.
 
-    What reads raises FileNotFoundError where there is no such file; all raise StorageError if the storage
+    What reads raises FileNotFoundError where the file does not exist; all raise StorageError if the storage
     refuses or is away.
     """
 
@@ -76,7 +76,7 @@ class JobFiles(Protocol):
         ...
 
     def lock(self, name: str) -> AbstractContextManager[Any] | None:
-        """Return a lock that ends with the process that holds it; None if there is no such thing."""
+        """Return a lock that ends with the process that holds it; None where locks do not exist."""
         ...
 
     def prepare(self) -> None:

@@ -171,7 +171,7 @@ def test_errors_name_the_place_and_the_remedy(uri, server, monkeypatch):
     with pytest.raises(CollectionNotFoundError, match=r"no collection at s3://photos/.*nearsight index PATH"):
         Collection.open(uri)
     missing = uri.replace("//photos", "//nobucket")
-    with pytest.raises(StorageError, match=r"s3://nobucket/.* at http://127.*no such bucket"):
+    with pytest.raises(StorageError, match=r"s3://nobucket/.* at http://127.*the bucket does not exist"):
         Collection.create(missing, model=FakeBackend())
     own = S3Server()
     own.make_bucket("photos")

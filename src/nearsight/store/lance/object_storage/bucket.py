@@ -16,7 +16,7 @@ _REMEDIES = {
     "PartialCredentials": "the credentials are not complete. Set both the key and the secret",
     "credentials": "the credentials were not accepted. Check the variables or files that the SDK reads",
     "PermissionError": "access was denied. Check what the credentials may do with this bucket",
-    "bucket does not exist": "there is no such bucket. Check its name and the endpoint, or create it",
+    "bucket does not exist": "the bucket does not exist. Check its name and the endpoint, or create it",
     "Connect": _AWAY,
     "Timeout": _AWAY,
     "region": "the bucket is in another region. Name it in the URI: ?region=NAME",
