@@ -254,7 +254,7 @@ def read_manifest(path: Path, version: int) -> Iterator[dict[str, Any]]:
 @contextmanager
 def manifest_facts(content: bytes, place: str, name: str, version: int) -> Iterator[dict[str, Any]]:
     """Give the facts of a manifest that was read to the block; see `read_manifest`."""
-    path = os.path.join(place, name) if "://" not in place else f"{name} of {place}"  # noqa: PTH118
+    path = os.path.join(place, name) if "://" not in place else f"{name} of {place}"  # noqa: PTH118 - a text, not a Path
     try:
         facts = json.loads(content.decode())
     except ValueError as error:
