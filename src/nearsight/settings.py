@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,15 +84,25 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def files_directory() -> Path:
-    """Return the directory for files of collections that are not in a directory themselves.
+def files_directory(label: str) -> Path:
+    """Return the directory for files of a collection that is not in a directory itself.
 
-    ``NEARSIGHT_FILES``, or the system's directory for data of ``nearsight``.
+    It lies in ``NEARSIGHT_FILES``, or in the system's directory for data of ``nearsight``, and is made if the
+    disk allows it.
+
+    Parameters
+    ----------
+    label : str
+        A name that no other collection has.
     """
     from platformdirs import user_data_path
 
     named = os.environ.get("NEARSIGHT_FILES")
-    return Path(named).expanduser() if named else user_data_path("nearsight", appauthor=False) / "collections"
+    root = Path(named).expanduser() if named else user_data_path("nearsight", appauthor=False) / "collections"
+    directory = root / label
+    with suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _expand_home(uri: str) -> str:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,7 @@ class QdrantLocation:
         """A directory of this machine."""
         place = f"{self._address.place} {self._address.collection}"
         label = f"{self._address.collection}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
-        directory = files_directory() / label
-        with suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-        return directory
+        return files_directory(label)
 
     def read_document(self, name: str) -> bytes | None:
         """Return a document; see Location."""

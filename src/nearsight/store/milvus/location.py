@@ -5,7 +5,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,10 +62,7 @@ class MilvusLocation:
     @property
     def files(self) -> Path:
         """A directory of this machine, the same for everybody who names this collection."""
-        directory = files_directory() / self._address.label
-        with suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-        return directory
+        return files_directory(self._address.label)
 
     def read_document(self, name: str) -> bytes | None:
         """Return a document; see Location."""

@@ -57,10 +57,7 @@ class PostgresLocation:
     @property
     def files(self) -> Path:
         """A directory of this machine, the same for everybody who names this collection."""
-        directory = files_directory() / self._address.label
-        with suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-        return directory
+        return files_directory(self._address.label)
 
     def read_document(self, name: str) -> bytes | None:
         """Return a document; see Location."""

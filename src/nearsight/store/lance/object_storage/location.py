@@ -1,6 +1,6 @@
 """A collection in a bucket: its documents, its lock, and its stores."""
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,7 @@ class ObjectLocation:
     @property
     def files(self) -> Path:
         """A directory of this machine, the same for everybody who names this collection."""
-        directory = files_directory() / self._address.label
-        with suppress(OSError):
-            directory.mkdir(parents=True, exist_ok=True)
-        return directory
+        return files_directory(self._address.label)
 
     def read_document(self, name: str) -> bytes | None:
         """Return a document; see Location."""
