@@ -11,13 +11,14 @@ from PIL import Image
 
 from nearsight import Embedder
 from nearsight.errors import InvalidParameterError, MissingExtraError, ParityError
-from nearsight.evaluation import Estimate, PairedDifference, read_labeled_folder
+from nearsight.evaluation import Estimate, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
 from nearsight.training import require_free, train, write_model
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import (
     DimensionResult,
+    Quality,
     Setting,
     SettingResult,
     best_dim,
@@ -158,27 +159,37 @@ def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, 
     assert [Path(failure.path).name for failure in result.failed] == ["broken.png"]
 
 
-def difference(low):
-    return PairedDifference(low + 0.01, low, low + 0.02, 0.5, 0.01, None)
+def quality(seen, unseen_low, wide_high=0.01):
+    """Return a quality whose differences to the pretrained model have these ends."""
+    unseen = None if unseen_low is None else Estimate(unseen_low + 0.01, unseen_low, unseen_low + 0.02, 100)
+    return Quality(
+        Estimate(seen, seen - 0.05, seen + 0.05, 100),
+        Estimate(wide_high - 0.01, wide_high - 0.02, wide_high, 100),
+        unseen,
+    )
 
 
-def test_a_setting_that_costs_unseen_classes_is_not_chosen():
-    greedy = SettingResult(Setting(3.0, False, 0.3), 0.95, difference(-0.2))
-    careful = SettingResult(Setting(1.0, False, 0.3), 0.9, difference(0.0))
-    equal = SettingResult(Setting(3.0, True, 0.3), 0.9, difference(0.0))
-    assert chosen([greedy, equal, careful]) is careful
-    assert chosen([greedy]) is greedy
+def test_a_setting_that_costs_unseen_classes_or_recall_at_5_is_not_chosen():
+    greedy = SettingResult(Setting(3.0, False, 0.3), quality(0.95, -0.2))
+    narrow = SettingResult(Setting(1.0, True, 0.3), quality(0.95, 0.0, -0.01))
+    careful = SettingResult(Setting(1.0, False, 0.3), quality(0.9, 0.0))
+    equal = SettingResult(Setting(3.0, True, 0.3), quality(0.9, 0.0))
+    assert chosen([greedy, narrow, equal, careful]) is careful
+    assert chosen([greedy, narrow]) is narrow
     # What nobody has tested on other classes is held back, however good it is for those that were learned.
-    least = SettingResult(Setting(0.0, False, 0.6), 0.7, None)
-    assert chosen([*(replace(result, unseen=None) for result in (greedy, careful)), least]) is least
+    untested = [SettingResult(result.setting, quality(0.95, None)) for result in (greedy, careful)]
+    least = SettingResult(Setting(0.0, False, 0.6), quality(0.7, None))
+    assert chosen([*untested, least]) is least
+    worse = replace(least, quality=quality(0.7, None, -0.01))
+    assert chosen([*untested, worse]) is worse
 
 
-def test_a_dimension_that_costs_unseen_classes_is_not_chosen():
-    seen = Estimate(0.9, 0.85, 0.95, 100)
-    curve = [DimensionResult(dim, seen, difference(low)) for dim, low in ((16, -0.1), (64, 0.0), (256, 0.0))]
+def test_a_dimension_that_costs_unseen_classes_or_recall_at_5_is_not_chosen():
+    costs = {16: (-0.1, 0.0), 32: (0.0, -0.01), 64: (0.0, 0.0), 256: (0.0, 0.0)}
+    curve = [DimensionResult(dim, quality(0.9, *of_dim)) for dim, of_dim in costs.items()]
     assert best_dim(curve) == 64
     assert best_dim(curve[:1]) == 16
-    assert best_dim([replace(result, unseen=None) for result in curve]) == 256
+    assert best_dim([DimensionResult(dim, quality(0.9, None)) for dim in costs]) == 256
 
 
 def test_too_few_images_are_refused(small_network, stripes, tmp_path):

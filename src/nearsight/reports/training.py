@@ -16,9 +16,9 @@ def training_charts(training: Training) -> dict[str, str]:
     points = [
         Point(
             result.dim,
-            result.seen.value,
-            result.seen.low,
-            result.seen.high,
+            result.quality.seen.value,
+            result.quality.seen.low,
+            result.quality.seen.high,
             label=f"{result.dim:,}",
             is_marked=result.dim == training.dim,
         )

@@ -64,7 +64,7 @@ class Training:
         All settings.
     dimensions : list of DimensionResult
         The setting by dimension, on the divisions for choosing.
-    unseen : PairedDifference or None
+    unseen : Estimate or None
         Recall@1 of classes that were held out, minus that of the pretrained model, with vectors of this
         length (or of the next that was judged); None with too few classes.
     figures : dict of str to Figure
@@ -93,7 +93,7 @@ class Training:
     setting: SettingResult
     settings: list[SettingResult]
     dimensions: Sequence[DimensionResult]
-    unseen: PairedDifference | None
+    unseen: Estimate | None
     figures: dict[str, Figure]
     augmentation: str
     n_views: int
@@ -202,9 +202,9 @@ class Training:
             "dimensions": [
                 {
                     "dim": result.dim,
-                    "value": round(result.seen.value, 5),
-                    "low": round(result.seen.low, 5),
-                    "high": round(result.seen.high, 5),
+                    "value": round(result.quality.seen.value, 5),
+                    "low": round(result.quality.seen.low, 5),
+                    "high": round(result.quality.seen.high, 5),
                 }
                 for result in self.dimensions
             ],

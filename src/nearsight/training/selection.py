@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
-from nearsight.evaluation import Estimate, PairedDifference, advised_dim, estimate, paired_difference
+from nearsight.evaluation import Estimate, advised_dim, curve_dimensions, estimate
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
@@ -17,9 +17,11 @@ Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 METRIC = "recall@1"
+#: Must not fall either: of what is found, the first one is not all that is looked at.
+WIDE_METRIC = "recall@5"
 SHRINKAGES = (0.1, 0.3, 0.6)
 STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
-DIMENSIONS = (16, 32, 64, 128, 256, 512)
+MAX_DIM = 512
 # What few classes may have, because none can be held out to see what more would cost the others.
 _STRETCH_UNTESTED, _SHRINKAGE_UNTESTED = 0.0, max(SHRINKAGES)
 #: Classes that were not learned may get worse by as much at the lower end of the interval.
@@ -84,51 +86,70 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What vectors reach on images that nothing was fitted on.
+
+    Attributes
+    ----------
+    seen : Estimate
+        Recall@1 of images of learned classes.
+    wide : Estimate
+        Of the same images, recall@5 minus that of the pretrained model.
+    unseen : Estimate or None
+        Of classes that were held out: recall@1 minus that of the pretrained model. None without any.
+    """
+
+    seen: Estimate
+    wide: Estimate
+    unseen: Estimate | None
+
+    @property
+    def worst(self) -> float:
+        """The smaller of the differences to the pretrained model."""
+        return min(self.wide.value, self.wide.value if self.unseen is None else self.unseen.value)
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether recall@5 is not proven worse, and held-out classes, if any, keep their quality."""
+        return self.wide.high >= 0 and (self.unseen is None or self.unseen.low > -MAX_LOSS)
+
+
+@dataclass(frozen=True)
 class SettingResult:
-    """A setting, judged on images that it was not fitted on.
+    """A setting, and what it reaches.
 
     Attributes
     ----------
     setting : Setting
-    seen : float
-        Recall@1 of images of learned classes.
-    unseen : PairedDifference or None
-        Of classes that were held out: recall@1 minus that of the pretrained model. None without any.
+    quality : Quality
     """
 
     setting: Setting
-    seen: float
-    unseen: PairedDifference | None
+    quality: Quality
 
     @property
     def is_allowed(self) -> bool:
-        """Whether classes that were not learned keep their quality; untested, only the least is allowed."""
-        if self.unseen is None:
-            return self.setting.stretch <= _STRETCH_UNTESTED and self.setting.shrinkage >= _SHRINKAGE_UNTESTED
-        return allows(self.unseen)
+        """Whether nothing else gets worse; where other classes are untested, only the least is allowed."""
+        return self.quality.is_allowed and (self.quality.unseen is not None or self.is_least)
 
-
-def allows(unseen: PairedDifference | None) -> bool:
-    """Whether classes that were held out, if any, keep their quality."""
-    return unseen is None or unseen.low > -MAX_LOSS
+    @property
+    def is_least(self) -> bool:
+        """Whether the setting tells learned classes apart as little as any."""
+        return self.setting.stretch <= _STRETCH_UNTESTED and self.setting.shrinkage >= _SHRINKAGE_UNTESTED
 
 
 @dataclass(frozen=True)
 class DimensionResult:
-    """A length of the vectors, judged on images that the map was not fitted on.
+    """A length of the vectors, and what they reach.
 
     Attributes
     ----------
     dim : int
-    seen : Estimate
-        Recall@1 of images of learned classes.
-    unseen : PairedDifference or None
-        As in `SettingResult`.
+    quality : Quality
     """
 
     dim: int
-    seen: Estimate
-    unseen: PairedDifference | None
+    quality: Quality
 
 
 class ScaledFit:
@@ -191,9 +212,9 @@ class FittedMap:
     dim: int
 
     @property
-    def unseen(self) -> PairedDifference | None:
+    def unseen(self) -> Estimate | None:
         """What vectors of this length (or of the next that was judged) cost classes that were held out."""
-        return next((result.unseen for result in self.dimensions if result.dim >= self.dim), None)
+        return next((result.quality.unseen for result in self.dimensions if result.dim >= self.dim), None)
 
     def map(self, data: TrainingData) -> AffineMap:
         """Return the map of these settings, fitted on all of the data."""
@@ -226,9 +247,9 @@ def choose_map(
         `dim` is longer than the data allow.
     """
     fits = DivisionFits(data, divisions)
-    settings = compare_settings(data, divisions, fits, progress=progress)
+    settings = compare_settings(data, fits, progress=progress)
     best = chosen(settings)
-    curve = dimension_curve(data, divisions, best.setting, fits)
+    curve = compare_dimensions(data, fits, best.setting)
     longest = curve[-1].dim
     if dim is not None and not 1 <= dim <= longest:
         raise InvalidParameterError(
@@ -238,7 +259,7 @@ def choose_map(
 
 
 class DivisionFits:
-    """The scatter of each division's images, computed once for all settings and dimensions.
+    """The scatter of each division's images, and what judges, computed once for all settings and dimensions.
 
     Parameters
     ----------
@@ -248,33 +269,29 @@ class DivisionFits:
 
     def __init__(self, data: TrainingData, divisions: Sequence[Draw]) -> None:
         self._data = data
-        self._divisions = divisions
+        self.divisions = divisions
+        self.judged = Judged(data.y, data.groups, data.frozen, divisions)
         self._fits: dict[bool, list[ScaledFit]] = {}
 
     def of(self, uses_layers: bool) -> list[ScaledFit]:
         """Return the fit of each division, with or without inner layers."""
         if uses_layers not in self._fits:
             self._fits[uses_layers] = [
-                ScaledFit(self._data.rows(draw.fit), uses_layers) for draw in self._divisions
+                ScaledFit(self._data.rows(draw.fit), uses_layers) for draw in self.divisions
             ]
         return self._fits[uses_layers]
 
 
 def compare_settings(
-    data: TrainingData,
-    divisions: Sequence[Draw],
-    fits: DivisionFits | None = None,
-    *,
-    progress: bool | None = None,
+    data: TrainingData, fits: DivisionFits, *, progress: bool | None = None
 ) -> list[SettingResult]:
     """Judge every setting on the images that each division leaves out.
 
     Parameters
     ----------
     data : TrainingData
-    divisions : sequence of Draw
-    fits : DivisionFits, optional
-        Of these divisions, to be used again.
+    fits : DivisionFits
+        Of these data.
     progress : bool, optional
         See `nearsight.progress.bar`.
 
@@ -283,22 +300,19 @@ def compare_settings(
     list of SettingResult
         In no particular order.
     """
-    judged = Judged(data.y, data.groups, data.frozen, divisions)
-    all_fits = fits or DivisionFits(data, divisions)
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
     results = []
     total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
     with bar("choosing settings", total, unit="settings", progress=progress) as shown:
         for uses_layers in layers:
-            of_divisions = all_fits.of(uses_layers)
+            of_divisions = fits.of(uses_layers)
             points = [fit.coordinates(data.views[0]) for fit in of_divisions]
             for shrinkage in SHRINKAGES:
                 whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
                 for stretch in STRETCHES:
                     mapped = [of_draw.stretched(stretch) for of_draw in whitened]
-                    seen = float(np.nanmean(judged.seen(mapped)))
                     setting = Setting(stretch, uses_layers, shrinkage)
-                    results.append(SettingResult(setting, seen, judged.unseen(mapped)))
+                    results.append(SettingResult(setting, fits.judged.quality(mapped)))
                     shown.update()
     return results
 
@@ -312,39 +326,35 @@ def chosen(results: Sequence[SettingResult]) -> SettingResult:
     """
     allowed = [result for result in results if result.is_allowed]
     if not allowed:
-        return max(results, key=lambda r: (r.unseen.value if r.unseen else 0.0, r.seen))
+        return max(results, key=lambda r: (r.quality.unseen is not None or r.is_least, r.quality.worst))
     # Equal ones: the most cautious.
-    return min(allowed, key=lambda result: (-result.seen, result.setting))
+    return min(allowed, key=lambda result: (-result.quality.seen.value, result.setting))
 
 
-def dimension_curve(
-    data: TrainingData, divisions: Sequence[Draw], setting: Setting, fits: DivisionFits | None = None
-) -> list[DimensionResult]:
+def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting) -> list[DimensionResult]:
     """Judge one setting by dimension, on the images that each division leaves out.
 
     Parameters
     ----------
     data : TrainingData
-    divisions : sequence of Draw
+    fits : DivisionFits
+        Of these data.
     setting : Setting
-    fits : DivisionFits, optional
-        Of these divisions, to be used again.
 
     Returns
     -------
     list of DimensionResult
         The shortest first.
     """
-    judged = Judged(data.y, data.groups, data.frozen, divisions)
-    of_divisions = (fits or DivisionFits(data, divisions)).of(setting.uses_layers)
+    of_divisions = fits.of(setting.uses_layers)
     longest = min(
-        _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, divisions, strict=True)
+        _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, fits.divisions, strict=True)
     )
     maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in of_divisions]
     mapped = [map.apply(data.views[0]) for map in maps]
     return [
-        DimensionResult(dim, *judged.figures([vectors[:, :dim] for vectors in mapped]))
-        for dim in (*(dim for dim in DIMENSIONS if dim < longest), longest)
+        DimensionResult(dim, fits.judged.quality([vectors[:, :dim] for vectors in mapped]))
+        for dim in curve_dimensions(longest)
     ]
 
 
@@ -358,8 +368,8 @@ def best_dim(curve: Sequence[DimensionResult]) -> int:
     ----------
     curve : sequence of DimensionResult
     """
-    allowed = [r for r in curve if r.unseen is not None and allows(r.unseen)] or [curve[-1]]
-    return advised_dim([(result.dim, result.seen) for result in allowed])
+    allowed = [r for r in curve if r.quality.unseen is not None and r.quality.is_allowed] or [curve[-1]]
+    return advised_dim([(result.dim, result.quality.seen) for result in allowed])
 
 
 class Judged:
@@ -376,39 +386,41 @@ class Judged:
     def __init__(self, y: Ints, groups: Ints, frozen: Floats, divisions: Sequence[Draw]) -> None:
         self._seen = [_task(draw.validation, draw.gallery, y, groups) for draw in divisions]
         self._unseen = [_task(draw.unseen, draw.unseen, y, groups) for draw in divisions if len(draw.unseen)]
-        self._frozen = self._recalls(self._unseen, [frozen] * len(self._unseen))
+        self._frozen_wide = _values(self._seen, [frozen] * len(self._seen))[WIDE_METRIC]
+        self._frozen_unseen = _values(self._unseen, [frozen] * len(self._unseen))[METRIC]
 
-    def seen(self, vectors: Sequence[Floats], metric: str = METRIC) -> NDArray[np.float64]:
-        """Return a metric of each validation image, given the vectors of all images in each division."""
-        return self._recalls(self._seen, vectors, metric)
+    def seen(self, vectors: Sequence[Floats]) -> dict[str, NDArray[np.float64]]:
+        """Return metrics of each validation image, given the vectors of all images in each division."""
+        return _values(self._seen, vectors)
 
-    def unseen(self, vectors: Sequence[Floats]) -> PairedDifference | None:
-        """Compare recall@1 of the held-out classes with that of the pretrained model."""
-        if not self._unseen:
-            return None
-        recalls = self._recalls(self._unseen, vectors)
-        return paired_difference(recalls, self._frozen, self._groups(self._unseen))
-
-    def figures(self, vectors: Sequence[Floats]) -> tuple[Estimate, PairedDifference | None]:
-        """Return both, the first with its interval."""
-        return estimate(self.seen(vectors), self.seen_groups), self.unseen(vectors)
+    def quality(self, vectors: Sequence[Floats]) -> Quality:
+        """Return what counts when settings are compared, given the vectors of all images in each division."""
+        seen = self.seen(vectors)
+        unseen = None
+        if self._unseen:
+            gain = _values(self._unseen, vectors)[METRIC] - self._frozen_unseen
+            unseen = estimate(gain, _groups(self._unseen))
+        return Quality(
+            estimate(seen[METRIC], self.seen_groups),
+            estimate(seen[WIDE_METRIC] - self._frozen_wide, self.seen_groups),
+            unseen,
+        )
 
     @property
     def seen_groups(self) -> Ints:
         """Group of each validation image."""
-        return self._groups(self._seen)
+        return _groups(self._seen)
 
-    @staticmethod
-    def _recalls(
-        tasks: Sequence[tuple[Ints, Task]], vectors: Sequence[Floats], metric: str = METRIC
-    ) -> NDArray[np.float64]:
-        pairs = zip(tasks, vectors, strict=True)
-        recalls = [retrieval(X[rows], task).values[metric] for (rows, task), X in pairs]
-        return np.concatenate(recalls) if recalls else np.empty(0)
 
-    @staticmethod
-    def _groups(tasks: Sequence[tuple[Ints, Task]]) -> Ints:
-        return np.concatenate([task.groups[task.queries] for _, task in tasks])
+def _values(tasks: Sequence[tuple[Ints, Task]], vectors: Sequence[Floats]) -> dict[str, NDArray[np.float64]]:
+    """Return metrics of the queries of all tasks, one after the other."""
+    found = [retrieval(X[rows], task).values for (rows, task), X in zip(tasks, vectors, strict=True)]
+    names = found[0] if found else (METRIC,)
+    return {name: np.concatenate([[], *(values[name] for values in found)]) for name in names}
+
+
+def _groups(tasks: Sequence[tuple[Ints, Task]]) -> Ints:
+    return np.concatenate([task.groups[task.queries] for _, task in tasks])
 
 
 def _task(queries: Ints, gallery: Ints, y: Ints, groups: Ints) -> tuple[Ints, Task]:
@@ -419,4 +431,4 @@ def _task(queries: Ints, gallery: Ints, y: Ints, groups: Ints) -> tuple[Ints, Ta
 
 def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:
     most = fit.n_between if setting.stretch == ONLY_BETWEEN else min(n - 1, len(fit.scale))
-    return min(most, DIMENSIONS[-1])
+    return min(most, MAX_DIM)

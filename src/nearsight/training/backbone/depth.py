@@ -207,7 +207,8 @@ def _left_out(data: TrainingData, fit: FittedMap, draw: Draw) -> dict[str, Estim
     """Return metrics of the validation images, of a map that is fitted on others."""
     X = fit.map(data.rows(draw.fit)).apply(data.views[0])
     judged = Judged(data.y, data.groups, data.frozen, [draw])
-    return {name: estimate(judged.seen([X], name), judged.seen_groups) for name in (METRIC, SECOND_METRIC)}
+    found = judged.seen([X])
+    return {name: estimate(found[name], judged.seen_groups) for name in (METRIC, SECOND_METRIC)}
 
 
 def _trainable(entry: ModelEntry) -> TrainableNetwork:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.evaluation import PairedDifference, estimate
 from nearsight.training.selection import MAX_LOSS, Judged
 from nearsight.training.split import Draw
 
@@ -69,18 +68,18 @@ class Judge:
         X = np.zeros((len(self.y), vectors.shape[1]), np.float32)
         X[self.rows] = vectors
         judged = Judged(self.y, self.groups, self.frozen, [self.draw])
-        seen = estimate(judged.seen([X]), judged.seen_groups)
-        unseen: PairedDifference | None = judged.unseen([X])
+        quality = judged.quality([X])
         # Half of the 95 % interval is two standard errors.
-        error = (seen.high - seen.low) / 4
+        error = (quality.seen.high - quality.seen.low) / 4
+        unseen = None if quality.unseen is None else quality.unseen.value
         return EpochResult(
             epoch,
             share,
-            seen.value,
+            quality.seen.value,
             error,
-            None if unseen is None else unseen.value,
+            unseen,
             # The map behind the network is judged by the interval; an epoch, of which there are many, is not.
-            unseen is None or unseen.value > -MAX_LOSS,
+            unseen is None or unseen > -MAX_LOSS,
         )
 
 
