@@ -19,27 +19,78 @@ NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 FOLDER, COLLECTION, LABEL = "fotos/Été", "sammlung-é", "Grün☃"
 
 
+# Runs one command line after the other, in the mode that the command line starts itself in.
+COMMANDS = """
+import json, os, sys, traceback
+from nearsight.cli import utf8_mode
+utf8_mode.enter()
+from nearsight.cli.main import cli
+answers = os.fdopen(os.dup(1), "w")
+for line in sys.stdin:
+    words, out, err = json.loads(line)
+    for number, name in enumerate((out, err), 1):
+        with open(name, "wb") as file:
+            os.dup2(file.fileno(), number)
+    code = 0
+    try:
+        cli(words)
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    print(json.dumps(code), file=answers, flush=True)
+"""
+
+
 class Place:
-    """A folder of images with names that ASCII lacks, and a command line in it."""
+    """A folder of images with names that ASCII lacks, and command lines in it.
+
+    All are run by one process: to start one for each would take most of the time.
+    """
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
         self.env = {**os.environ, **NO_UTF8, "NEARSIGHT_CACHE": str(cache)}
         self.env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self.env["NEARSIGHT_COLLECTION"] = COLLECTION
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            cwd=folder,
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="ascii",
+        )
 
     def __call__(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
+        assert self.process.stdin
+        assert self.process.stdout
         # Bytes: what the commands print need not be text.
+        out, err = self.folder.with_name("stdout"), self.folder.with_name("stderr")
+        self.process.stdin.write(json.dumps([words, str(out), str(err)]) + "\n")
+        self.process.stdin.flush()
+        code = json.loads(self.process.stdout.readline())
+        return checked(subprocess.CompletedProcess(list(words), code, out.read_bytes(), err.read_bytes()))
+
+    def alone(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command line by a process of its own."""
         command = [sys.executable, "-m", "nearsight", *words]
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, check=False)
-        assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
-        assert b"is a bug" not in done.stderr + done.stdout
-        return done
+        return checked(subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, check=False))
+
+
+def checked(done: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[bytes]":
+    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
+    assert b"is a bug" not in done.stderr + done.stdout
+    return done
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, save_image, cache) -> Place:
-    folder = tmp_path_factory.mktemp("ort-ß☃")
+def place(tmp_path_factory, save_image, cache) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("ort-ß☃") / "hier-ß"
     for number, name in enumerate((FOLDER, "fotos/ähm")):
         (folder / name).mkdir(parents=True)
         for seed in range(10):
@@ -52,9 +103,10 @@ def place(tmp_path_factory, save_image, cache) -> Place:
         "\n".join(["basket,item", *(f"{n % 15},süß☃{n % 10}.png" for n in range(40))]), encoding="utf-8"
     )
     place = Place(folder, cache)
-    done = place("index", "fotos", "--meta", f"ort={LABEL}", "--metadata", "schätze.csv")
+    done = place.alone("index", "fotos", "--meta", f"ort={LABEL}", "--metadata", "schätze.csv")
     assert done.returncode == 0, done.stderr
-    return place
+    with place.process:
+        yield place
 
 
 @pytest.mark.slow
@@ -64,7 +116,7 @@ def test_names_and_metadata_are_those_of_a_utf8_locale(place: Place) -> None:
     assert len(items) == 20
     assert items[0]["path"] == str(place.folder / FOLDER / "süß☃0.png")
     assert {item["metadata"]["ort"] for item in items} == {LABEL}
-    table = place("ls", "--limit", "1").stdout.decode()
+    table = place.alone("ls", "--limit", "1").stdout.decode()
     assert "süß☃0.png" in table
     assert LABEL in table
     # A UTF-8 locale sees the same files.
