@@ -79,7 +79,9 @@ class Place:
     def alone(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
         """Run a command line by a process of its own."""
         command = [sys.executable, "-m", "nearsight", *words]
-        return checked(subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, check=False))
+        return checked(
+            subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, check=False)
+        )
 
 
 def checked(done: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[bytes]":
