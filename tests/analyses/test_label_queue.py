@@ -46,6 +46,7 @@ def test_a_quarter_is_drawn_at_random_however_often_one_asks(collection):
     assert checks == sorted(id for item in collection.items() if is_check_image(id := item.id))[:6]
 
 
+@pytest.mark.slow
 def test_the_end_is_reached_and_judged(collection):
     with pytest.raises(InvalidParameterError, match="n is 0"):
         next_images(collection, n=0)

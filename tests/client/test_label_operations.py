@@ -32,6 +32,7 @@ def service(tmp_path_factory):
     return Service(ServerSettings(data=str(tmp_path_factory.mktemp("data")), n_threads=1), sources)
 
 
+@pytest.mark.slow
 def test_labels_are_given_learned_and_checked(service, serve_on_loopback, monkeypatch):
     # Every other image is lighter.
     rng = np.random.default_rng(0)

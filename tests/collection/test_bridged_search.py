@@ -65,6 +65,7 @@ def shadow(collection):
     return open_store(collection.directory / state.store)
 
 
+@pytest.mark.slow
 def test_the_bridge_finds_what_the_new_model_would_and_keeps_what_it_embedded(
     collection, whole, folder, monkeypatch
 ):
@@ -166,6 +167,7 @@ def test_no_upgrade_and_too_small_a_sample_are_refused(collection, folder):
         BridgedSearch(collection, NEW).search()
 
 
+@pytest.mark.slow
 def test_images_whose_files_are_gone_keep_an_estimate_and_say_so(collection, whole, folder, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()

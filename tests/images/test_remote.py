@@ -158,7 +158,9 @@ def test_protocols_of_a_chain():
 def test_a_missing_driver_names_its_extra(url, extra, monkeypatch):
     for module in ("s3fs", "gcsfs", "aiohttp", "fsspec.implementations.http"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    registered = sys.modules["fsspec.registry"]._registry  # what other tests have loaded
+    for protocol in set(registered):
+        monkeypatch.delitem(registered, protocol)
     [failure] = find(url, allow_remote=True)
     assert f"pip install 'nearsight[{extra}]'" in failure.reason
     assert exists(url)

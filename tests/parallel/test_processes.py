@@ -140,6 +140,7 @@ def test_closing_ends_the_processes_and_cancels_what_has_not_begun():
     assert futures[-1].cancelled()
 
 
+@pytest.mark.slow
 @posix
 def test_a_worker_that_hangs_with_the_interpreter_lock_is_ended():
     pool = workers(functions.start_hangs)
@@ -179,6 +180,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "SIGINT to all"])
 def test_no_worker_outlives_its_parent(how, tmp_path):

@@ -152,6 +152,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
         estimate(Needs(1000, 512), Sample())
 
 
+@pytest.mark.slow
 def test_images_are_measured(tmp_path, cache, save_image) -> None:
     for seed in range(3):
         save_image(tmp_path / f"{seed}.png", seed, (200, 100))

@@ -75,6 +75,7 @@ def test_a_missing_library_is_told_with_its_command(serve, monkeypatch):
         serve(otlp_endpoint="http://127.0.0.1:4318/v1/traces")
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_that_could_tell_others():
     program = (
         "import sys, nearsight.server.app\n"

@@ -54,6 +54,7 @@ def test_what_cannot_hold_labels_is_refused(label_set):
         label_set.classes()
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     steps=st.lists(

@@ -57,6 +57,7 @@ def test_what_is_refused_is_no_change(tmp_path):
     assert changes.undo() is None
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     steps=st.lists(

@@ -229,6 +229,7 @@ def kill_at(patched, step):
     return steps
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_all_or_nothing(collection, root, monkeypatch):
     before = state(collection, root)
     a, b = image(collection, "a.png"), image(collection, "b.png")
