@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import significance
-from nearsight.evaluation.significance import auroc, estimate, holm, paired_difference
+from nearsight.evaluation.significance import auroc, estimate, estimates, holm, paired_difference
 
 
 @pytest.fixture
@@ -21,6 +21,13 @@ def test_the_interval_of_single_rows_is_that_of_scipy():
     theirs = stats.bootstrap((values,), np.mean, method="percentile", random_state=1).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
+
+
+def test_several_values_of_the_same_queries_have_the_intervals_of_each_alone():
+    rng = np.random.default_rng(0)
+    values, groups = rng.integers(0, 2, (3, 60)).astype(float), rng.integers(0, 20, 60)
+    values[:, 7] = np.nan
+    assert estimates(values, groups) == [estimate(of_row, groups) for of_row in values]
 
 
 def test_p_is_that_of_scipys_permutation_test():

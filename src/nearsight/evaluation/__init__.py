@@ -20,7 +20,14 @@ from nearsight.evaluation.results import (
     learned_sentence,
     metric_title,
 )
-from nearsight.evaluation.significance import Estimate, PairedDifference, estimate, holm, paired_difference
+from nearsight.evaluation.significance import (
+    Estimate,
+    PairedDifference,
+    estimate,
+    estimates,
+    holm,
+    paired_difference,
+)
 
 __all__ = [
     "DEFAULT_METRIC",
@@ -42,6 +49,7 @@ __all__ = [
     "curve_dimensions",
     "duplicate_groups",
     "estimate",
+    "estimates",
     "evaluate",
     "holm",
     "learned_sentence",

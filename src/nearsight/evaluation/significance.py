@@ -78,10 +78,28 @@ def estimate(values: Floats, groups: Ints, *, random_state: int = 0) -> Estimate
     >>> result.value, result.low <= result.value <= result.high
     (0.75, True)
     """
+    return estimates(np.asarray(values)[None], groups, random_state=random_state)[0]
+
+
+def estimates(values: Floats, groups: Ints, *, random_state: int = 0) -> list[Estimate]:
+    """Return what `estimate` does for several values of each query, from the same draws of groups.
+
+    Parameters
+    ----------
+    values : ndarray of shape (m, n)
+        Queries with NaN in any row are left out.
+    groups : ndarray of shape (n,), int
+    random_state : int
+
+    Returns
+    -------
+    list of Estimate, length m
+    """
     sums, counts = _by_group(values, groups)
-    draws = _bootstrap(sums, counts, random_state)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(sums.sum() / counts.sum()), float(low), float(high), int(counts.sum()))
+    lows, highs = np.quantile(_bootstrap(sums, counts, random_state), [0.025, 0.975], axis=0)
+    n = int(counts.sum())
+    rows = zip(sums.sum(axis=1) / n, lows, highs, strict=True)
+    return [Estimate(float(value), float(low), float(high), n) for value, low, high in rows]
 
 
 def paired_difference(
@@ -106,9 +124,10 @@ def paired_difference(
         No query has both values.
     """
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    sums, counts = _by_group(differences, groups)
+    all_sums, counts = _by_group(differences[None], groups)
+    low, high = np.quantile(_bootstrap(all_sums, counts, random_state), [0.025, 0.975])
+    sums = all_sums[0]
     value = float(sums.sum() / counts.sum())
-    low, high = np.quantile(_bootstrap(sums, counts, random_state), [0.025, 0.975])
     error = _standard_error(sums, counts)
     detectable = (_Z_TEST + _Z_POWER) * error
     n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if value else None
@@ -164,24 +183,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _by_group(values: Floats, groups: Ints) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    is_there = ~np.isnan(values)
+    """Return the sums of values, (m, n_groups), and the number of queries of each group."""
+    is_there = ~np.isnan(values).any(axis=0)
     if not is_there.any():
         raise InvalidParameterError(
             "no query has a value; each class needs images of two groups, a query and one to find"
         )
     group = np.unique(np.asarray(groups)[is_there], return_inverse=True)[1]
-    sums = np.bincount(group, np.asarray(values, np.float64)[is_there]).astype(np.float64)
+    kept = np.asarray(values, np.float64)[:, is_there]
+    sums = np.stack([np.bincount(group, of_row) for of_row in kept])
     return sums, np.bincount(group).astype(np.float64)
 
 
 def _bootstrap(sums: Floats, counts: Floats, random_state: int) -> NDArray[np.float64]:
-    """Return the mean of each draw of as many groups, with replacement."""
-    rng, n = np.random.default_rng(random_state), len(sums)
-    means = []
+    """Return the means, (n_draws, m), of each draw of as many groups, with replacement."""
+    rng, n = np.random.default_rng(random_state), len(counts)
+    columns, means = np.vstack([sums, counts]).T.copy(), []
     for start in range(0, N_DRAWS, _BLOCK):
         size = min(_BLOCK, N_DRAWS - start)
         drawn = rng.integers(0, n, (size, n))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+        if len(sums) == 1:
+            drawn_sums = np.stack([column[drawn].sum(axis=1) for column in (sums[0], counts)], axis=1)
+        else:
+            drawn += n * np.arange(size)[:, None]
+            drawn_sums = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) @ columns
+        means.append(drawn_sums[:, :-1] / drawn_sums[:, -1:])
     return np.concatenate(means)
 
 

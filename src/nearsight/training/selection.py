@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
-from nearsight.evaluation import Estimate, advised_dim, curve_dimensions, estimate
+from nearsight.evaluation import Estimate, advised_dim, curve_dimensions, estimates
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
@@ -184,9 +185,17 @@ class ScaledFit:
         """Whiten features; see `ClassScatter.whitened`."""
         return self._scatter.whitened(points, shrinkage)
 
-    def map(self, setting: Setting, dim: int, n_features: int) -> AffineMap:
-        """Return the map of all features, unscaled."""
-        fitted = self._scatter.map(shrinkage=setting.shrinkage, stretch=setting.stretch, dim=dim)
+    def map(
+        self,
+        setting: Setting,
+        dim: int,
+        n_features: int,
+        precision: type[np.floating] = np.float64,
+    ) -> AffineMap:
+        """Return the map of all features, unscaled; see `ClassScatter.map`."""
+        fitted = self._scatter.map(
+            shrinkage=setting.shrinkage, stretch=setting.stretch, dim=dim, precision=precision
+        )
         mean, components = np.zeros(n_features), np.zeros((dim, n_features))
         mean[: len(self.scale)] = fitted.mean / self.scale
         components[:, : len(self.scale)] = fitted.components * self.scale
@@ -301,7 +310,7 @@ def compare_settings(
         In no particular order.
     """
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
-    results = []
+    settings, answers = [], []
     total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
     with bar("choosing settings", total, unit="settings", progress=progress) as shown:
         for uses_layers in layers:
@@ -311,10 +320,10 @@ def compare_settings(
                 whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
                 for stretch in STRETCHES:
                     mapped = [of_draw.stretched(stretch) for of_draw in whitened]
-                    setting = Setting(stretch, uses_layers, shrinkage)
-                    results.append(SettingResult(setting, fits.judged.quality(mapped)))
+                    settings.append(Setting(stretch, uses_layers, shrinkage))
+                    answers.append(fits.judged.answers(mapped))
                     shown.update()
-    return results
+    return list(map(SettingResult, settings, fits.judged.qualities(answers)))
 
 
 def chosen(results: Sequence[SettingResult]) -> SettingResult:
@@ -350,12 +359,11 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
     longest = min(
         _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, fits.divisions, strict=True)
     )
-    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in of_divisions]
+    maps = [fit.map(setting, longest, data.views[0].shape[1], np.float32) for fit in of_divisions]
     mapped = [map.apply(data.views[0]) for map in maps]
-    return [
-        DimensionResult(dim, fits.judged.quality([vectors[:, :dim] for vectors in mapped]))
-        for dim in curve_dimensions(longest)
-    ]
+    dims = curve_dimensions(longest)
+    answers = [fits.judged.answers([vectors[:, :dim] for vectors in mapped]) for dim in dims]
+    return list(map(DimensionResult, dims, fits.judged.qualities(answers)))
 
 
 def best_dim(curve: Sequence[DimensionResult]) -> int:
@@ -370,6 +378,14 @@ def best_dim(curve: Sequence[DimensionResult]) -> int:
     """
     allowed = [r for r in curve if r.quality.unseen is not None and r.quality.is_allowed] or [curve[-1]]
     return advised_dim([(result.dim, result.quality.seen) for result in allowed])
+
+
+class Answers(NamedTuple):
+    """Recall@1 of each query; recall@5, and recall@1 of held-out classes, minus the pretrained model's."""
+
+    seen: NDArray[np.float64]
+    wide: NDArray[np.float64]
+    unseen: NDArray[np.float64]
 
 
 class Judged:
@@ -393,18 +409,20 @@ class Judged:
         """Return metrics of each validation image, given the vectors of all images in each division."""
         return _values(self._seen, vectors)
 
-    def quality(self, vectors: Sequence[Floats]) -> Quality:
-        """Return what counts when settings are compared, given the vectors of all images in each division."""
+    def answers(self, vectors: Sequence[Floats]) -> "Answers":
+        """Return what `qualities` sums up, given the vectors of all images in each division."""
         seen = self.seen(vectors)
-        unseen = None
+        unseen = np.empty(0)
         if self._unseen:
-            gain = _values(self._unseen, vectors)[METRIC] - self._frozen_unseen
-            unseen = estimate(gain, _groups(self._unseen))
-        return Quality(
-            estimate(seen[METRIC], self.seen_groups),
-            estimate(seen[WIDE_METRIC] - self._frozen_wide, self.seen_groups),
-            unseen,
-        )
+            unseen = _values(self._unseen, vectors)[METRIC] - self._frozen_unseen
+        return Answers(seen[METRIC], seen[WIDE_METRIC] - self._frozen_wide, unseen)
+
+    def qualities(self, answers: Sequence["Answers"]) -> list[Quality]:
+        """Return what counts when settings are compared; intervals are of the same draws for all."""
+        seen, wide, unseen = (np.stack(part) for part in zip(*answers, strict=True))
+        of_unseen = estimates(unseen, _groups(self._unseen)) if self._unseen else [None] * len(answers)
+        of_seen, of_wide = (estimates(part, self.seen_groups) for part in (seen, wide))
+        return [Quality(*parts) for parts in zip(of_seen, of_wide, of_unseen, strict=True)]
 
     @property
     def seen_groups(self) -> Ints:

@@ -68,7 +68,7 @@ class Judge:
         X = np.zeros((len(self.y), vectors.shape[1]), np.float32)
         X[self.rows] = vectors
         judged = Judged(self.y, self.groups, self.frozen, [self.draw])
-        quality = judged.quality([X])
+        [quality] = judged.qualities([judged.answers([X])])
         # Half of the 95 % interval is two standard errors.
         error = (quality.seen.high - quality.seen.low) / 4
         unseen = None if quality.unseen is None else quality.unseen.value
