@@ -191,7 +191,7 @@ def _by_group(values: Floats, groups: Ints) -> tuple[NDArray[np.float64], NDArra
         )
     group = np.unique(np.asarray(groups)[is_there], return_inverse=True)[1]
     kept = np.asarray(values, np.float64)[:, is_there]
-    sums = np.stack([np.bincount(group, of_row) for of_row in kept])
+    sums = np.stack([np.bincount(group, of_row) for of_row in kept]).astype(np.float64)
     return sums, np.bincount(group).astype(np.float64)
 
 
