@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection.arrays import batch_vectors
 from nearsight.collection.shadow_rows import ShadowRows, ids_of, vectors_of
+from nearsight.collection.upgrade_state import BRIDGE
 from nearsight.errors import FingerprintMismatchError, StorageError
 from nearsight.estimators.linear_map import MIN_PAIRS, LinearMap, cross_estimates, fit_linear_map
 from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.store import VectorStore
 
-FILENAME = "bridge.npz"
+FILENAME = BRIDGE
 #: Images that the bridge proposes, and that the new model orders.
 N_PROPOSED = 100
 # The store compares without the estimates' lengths; so many are compared with them.
@@ -187,17 +188,15 @@ def fit_bridge(old: VectorStore, new: VectorStore, *, random_state: int = 0) -> 
     )
 
 
-def current_bridge(
-    directory: Path, rows: ShadowRows, fingerprints: tuple[str, str], *, has_lock: bool = False
-) -> Bridge:
-    """Return the bridge in a collection's directory, learned anew where there are twice as many pairs now.
+def current_bridge(rows: ShadowRows, fingerprints: tuple[str, str], *, has_lock: bool = False) -> Bridge:
+    """Return the bridge of an upgrade, learned anew where there are twice as many pairs now.
 
     It is kept under the lock of writers, and only while the upgrade goes on: a bridge that comes late would
-    stay behind for good. Where it cannot be kept, it serves all the same.
+    stay behind for good. Where it cannot be kept, it serves all the same. Of a collection that is not in a
+    directory, each machine has a file of its own.
 
     Parameters
     ----------
-    directory : Path
     rows : ShadowRows
     fingerprints : (str, str)
         Digests of the old and the new model.
@@ -209,6 +208,7 @@ def current_bridge(
     InvalidParameterError
         See `fit_bridge`.
     """
+    directory = rows.location.files
     bridge = Bridge.read(directory, fingerprints)
     n = min(rows.new.count(), _MAX_PAIRS)
     if bridge is None or n >= 2 * bridge.n_pairs or (n == _MAX_PAIRS > bridge.n_pairs * 1.25):

@@ -71,19 +71,19 @@ class BridgedSearch:
     """
 
     def __init__(self, collection: Collection, backend: Backend) -> None:
-        directory = collection.directory
-        state = UpgradeState.read(directory)
-        facts = manifest.CollectionManifest.read(directory)
+        location = collection.location
+        state = UpgradeState.read(location)
+        facts = manifest.CollectionManifest.read(location)
         digest = backend.spec.fingerprint.digest
         if state is None or state.phase == "switched" or state.fingerprint != digest:
             raise FingerprintMismatchError(
-                f"{directory} holds vectors of {facts.spec.id}, and no upgrade to {backend.spec.id} is under"
-                f" way; nearsight upgrade --to {backend.spec.id} --dry-run begins one"
+                f"{location.uri} holds vectors of {facts.spec.id}, and no upgrade to {backend.spec.id} is"
+                f" under way; nearsight upgrade --to {backend.spec.id} --dry-run begins one"
             )
         self._collection, self._backend = collection, backend
-        self._rows = ShadowRows(directory, facts, state.store, backend, collection.cache_dir)
+        self._rows = ShadowRows(location, facts, state.store, backend, collection.cache_dir)
         fingerprints = (facts.fingerprint.digest, digest)
-        self._bridge = bridge.current_bridge(directory, self._rows, fingerprints)
+        self._bridge = bridge.current_bridge(self._rows, fingerprints)
 
     def search(
         self,

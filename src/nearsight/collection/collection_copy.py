@@ -23,7 +23,7 @@ _ROWS_PER_WRITE, _MAX_BYTES = 4096, 64 << 20
 # What is not copied from a directory: it is made anew, or belongs to whoever works there.
 _OWN = {
     manifest.FILENAME, manifest.LOCK, manifest.BUILD_LOCK, manifest.CACHE, manifest.FULL, manifest.COPY,
-    manifest.PROJECTION, upgrade_state.STATE,
+    manifest.PROJECTION, upgrade_state.STATE, upgrade_state.BRIDGE,
 }  # fmt: skip
 
 
@@ -147,7 +147,9 @@ def _copy(
         if not is_current:
             for ids in list(surplus(copy, rows)):
                 copy.delete(ids)
-        if rows.revision != revision or copy.count() != rows.count():
+        # An upgrade that ended meanwhile has changed the model, and what analyses saved.
+        is_same = manifest.CollectionManifest.read(old) == facts and rows.revision == revision
+        if not is_same or copy.count() != rows.count():
             raise StorageError(
                 f"{old.uri} was changed while it was copied; stop what writes to it, and run the same command"
                 " again"

@@ -15,9 +15,9 @@ from nearsight.collection.arrays import batch_vectors
 from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.collection.write_lock import WriteLock
 from nearsight.embedder import Embedded, Embedder
-from nearsight.errors import StorageError
+from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.models import Backend
-from nearsight.store import VectorStore, create_store, open_store
+from nearsight.store import Location, VectorStore
 
 #: Metadata key of images whose vector was estimated from the old model's, because their file is gone.
 ESTIMATED_KEY = "vector_estimated"
@@ -29,12 +29,12 @@ class ShadowRows:
 
     Parameters
     ----------
-    directory : Path
+    location : Location
         Of the collection.
     facts : CollectionManifest
         Of the old model.
-    folder : str
-        Of the new rows; made if it is missing.
+    name : str
+        Of the store of the new rows; made if it is missing.
     backend : Backend
         The new model.
     cache_dir : Path, optional
@@ -42,20 +42,23 @@ class ShadowRows:
 
     def __init__(
         self,
-        directory: Path,
+        location: Location,
         facts: manifest.CollectionManifest,
-        folder: str,
+        name: str,
         backend: Backend,
         cache_dir: Path | None = None,
     ) -> None:
-        self._directory, self._facts, self._folder = directory, facts, folder
+        self.location, self._facts, self._name = location, facts, name
         self._embedder = Embedder(backend, cache_dir=cache_dir, progress=False)
-        self.old = open_store(directory / facts.store)
+        self.old = location.open_store(facts.store)
         vector = row_schema.schema(backend.spec.dim, facts.storage).field("vector")
         schema = self.old.schema.set(self.old.schema.get_field_index("vector"), vector)
-        place = directory / folder
-        # Others may have added columns since it was created.
-        self.new = open_store(place) if place.exists() else create_store(place, schema)
+        # Others may have added columns since it was created, so it is opened where it is there.
+        try:
+            self.new = location.open_store(name)
+        except CollectionNotFoundError:
+            with self.locked():
+                self.new = location.create_store(name, schema)
 
     def embed(
         self, ids: Iterable[str], source: VectorStore | None = None
@@ -98,10 +101,10 @@ class ShadowRows:
         StorageError
             The upgrade was ended or finished meanwhile.
         """
-        with WriteLock(self._directory, self._facts):
-            state = UpgradeState.read(self._directory)
-            if state is None or state.store != self._folder:
-                raise StorageError(f"the upgrade of {self._directory} was ended meanwhile")
+        with WriteLock(self.location, self._facts):
+            state = UpgradeState.read(self.location)
+            if state is None or state.store != self._name:
+                raise StorageError(f"the upgrade of {self.location.uri} was ended meanwhile")
             yield
 
     def _embedded(self, rows: pa.RecordBatch) -> dict[str, NDArray[np.float32]]:

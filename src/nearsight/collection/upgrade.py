@@ -1,8 +1,9 @@
 """Moves a collection to another model, step by step, while it goes on answering.
 
-``upgrade.json`` says which step was reached. The rows of the new model are written to a store of their own
-beside the old one; the collection changes when its manifest, one file, is replaced. A process that is killed
-at any moment leaves a collection that works, and the same call goes on.
+``upgrade.json``, a document of the collection's location, says which step was reached. The rows of the new
+model are written to a store of their own beside the old one; the collection changes when its manifest, one
+document, is replaced. A process that is killed at any moment leaves a collection that works, and the same
+call goes on. That is so in a directory, a bucket or a database, and from whatever machine.
 """
 
 import json
@@ -16,11 +17,9 @@ from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from nearsight import images
-from nearsight.artifacts import replacing
 from nearsight.collection import bridge, manifest
 from nearsight.collection.arrays import batch_vectors
 from nearsight.collection.collection import Collection
@@ -39,7 +38,7 @@ from nearsight.collection.write_lock import WriteLock
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
 from nearsight.models import Backend
 from nearsight.progress import bar
-from nearsight.store import VectorStore, is_directory, open_store
+from nearsight.store import Location, VectorStore, locate
 
 __all__ = [
     "STATE",
@@ -106,34 +105,46 @@ class Upgrade:
     ) -> None:
         if missing not in get_args(Missing):
             raise InvalidParameterError(f"missing is {missing!r}; it must be {', '.join(get_args(Missing))}")
-        if not is_directory(collection.location):
-            raise InvalidParameterError(
-                f"{collection.uri} cannot be upgraded where it is: copy it to a directory with nearsight"
-                " copy, upgrade that one, and copy it back under another name"
-            )
         self._collection = collection
-        self._directory = collection.directory
+        self._location = collection.location
         self._backend = backend
         self._missing = missing
-        self._facts = manifest.CollectionManifest.read(self._directory)
+        self._facts = manifest.CollectionManifest.read(self._location)
         digest = backend.spec.fingerprint.digest
         if backend.spec.fingerprint == self._facts.fingerprint:
-            raise FingerprintMismatchError(f"{self._directory} holds vectors of {backend.spec.id} already")
-        state = UpgradeState.read(self._directory)
-        if state is not None and state.fingerprint != digest:
-            remedy = "nearsight rollback" if state.phase == "switched" else "nearsight upgrade --abandon"
-            raise FingerprintMismatchError(
-                f"an upgrade of {self._directory} to {state.model} has begun (step: {state.phase}); finish"
-                f" it, or end it with {remedy}"
-            )
-        self.state = state or UpgradeState(
+            raise FingerprintMismatchError(f"{self._location.uri} holds vectors of {backend.spec.id} already")
+        self.state = self._begun() or UpgradeState(
             "sampling",
             model or backend.spec.id,
             digest,
-            f"store-{secrets.token_hex(4)}",
+            # No hyphen: not every database allows one in the name of a table.
+            f"store_{secrets.token_hex(4)}",
             self._facts.store,
-            json.loads((self._directory / manifest.FILENAME).read_bytes()),
+            json.loads(self._location.read_document(manifest.FILENAME) or b"{}"),
         )
+
+    def _begun(self) -> UpgradeState | None:
+        """Return the state of an upgrade to this model; None if there is none.
+
+        Raises
+        ------
+        FingerprintMismatchError
+            An upgrade to another model has begun.
+        """
+        state = UpgradeState.read(self._location)
+        if state is not None and state.fingerprint != self._backend.spec.fingerprint.digest:
+            remedy = "nearsight rollback" if state.phase == "switched" else "nearsight upgrade --abandon"
+            raise FingerprintMismatchError(
+                f"an upgrade of {self._location.uri} to {state.model} has begun (step: {state.phase}); finish"
+                f" it, or end it with {remedy}"
+            )
+        return state
+
+    def _begin(self) -> None:
+        """Write the state, unless another process has written one since; then go on with that."""
+        with WriteLock(self._location, self._facts):
+            self.state = self._begun() or self.state
+            self.state.write(self._location)
 
     def sample(self, n: int, *, progress: bool | None = None) -> int:
         """Embed `n` random images, and learn the bridge from them; return how many were embedded.
@@ -146,7 +157,7 @@ class Upgrade:
         progress : bool, optional
             See `nearsight.progress.bar`.
         """
-        self.state.write(self._directory)
+        self._begin()
         rows = self._rows()
         # Drawn from all, so that a call after a crash draws the same.
         ids = np.random.default_rng(0).permutation(sorted(ids_of(rows.old)))[:n].tolist()
@@ -154,7 +165,7 @@ class Upgrade:
         n_embedded, _ = self._embed(rows, set(ids) - ids_of(rows.new), progress)
         seconds = (time.perf_counter() - started) / n_embedded if n_embedded else self.state.image_seconds
         if bridge.has_pairs(rows.new):
-            bridge.current_bridge(self._directory, rows, self._fingerprints)
+            bridge.current_bridge(rows, self._fingerprints)
         phase: Phase = "shadow" if self.state.phase == "sampling" else self.state.phase
         self._step(replace(self.state, phase=phase, image_seconds=seconds))
         return n_embedded
@@ -174,6 +185,7 @@ class Upgrade:
         InvalidParameterError
             Files are gone, `missing` is "keep", and fewer than 50 images could be embedded to learn from.
         """
+        self._begin()
         if self.state.phase == "sampling":
             self._step(replace(self.state, phase="shadow"))
         rows = self._rows()
@@ -205,7 +217,7 @@ class Upgrade:
         """Write marked rows with estimated vectors; return how many."""
         if not ids:
             return 0
-        found = bridge.current_bridge(self._directory, rows, self._fingerprints, has_lock=has_lock)
+        found = bridge.current_bridge(rows, self._fingerprints, has_lock=has_lock)
         n = 0
         for batch in chunks(rows.old, ids):
             estimates = found.map.transform(batch_vectors(batch))
@@ -238,7 +250,7 @@ class Upgrade:
 
     def expected_recall(self) -> tuple[float, float, float] | None:
         """Return the expected recall of searches by the bridge, with its interval; None without a bridge."""
-        found = bridge.Bridge.read(self._directory, self._fingerprints)
+        found = bridge.Bridge.read(self._location.files, self._fingerprints)
         return None if found is None else (found.recall, found.low, found.high)
 
     def verify(self, *, random_state: int = 0) -> None:
@@ -280,16 +292,16 @@ class Upgrade:
         MissingFilesError
             Files of images that were added meanwhile are gone, and `missing` is "refuse".
         """
-        with WriteLock(self._directory, self._facts):
-            rows = self._rows()
+        rows = self._rows()
+        with rows.locked():
             self._carry_over(rows)
             self.state = replace(self.state, phase="switched", rolled_back=False)
-            self.state.write(self._directory)
+            self.state.write(self._location)
             facts = manifest.CollectionManifest.of(self._backend.spec, self._facts.storage)
-            replace(facts, created=self._facts.created, store=self.state.store).write(self._directory)
-            shutil.rmtree(self._directory / manifest.CACHE, ignore_errors=True)
+            replace(facts, created=self._facts.created, store=self.state.store).write(self._location)
+            shutil.rmtree(self._location.files / manifest.CACHE, ignore_errors=True)
         rows.new.maintain()
-        return Collection.open(self._directory, model=self._backend, cache_dir=self._collection.cache_dir)
+        return Collection.open(self._location, model=self._backend, cache_dir=self._collection.cache_dir)
 
     def _carry_over(self, rows: ShadowRows) -> None:
         """Bring the new rows up to what others wrote since they were copied; the caller holds the lock."""
@@ -321,21 +333,26 @@ class Upgrade:
 
     def _rows(self) -> ShadowRows:
         cache_dir = self._collection.cache_dir
-        return ShadowRows(self._directory, self._facts, self.state.store, self._backend, cache_dir)
+        return ShadowRows(self._location, self._facts, self.state.store, self._backend, cache_dir)
 
     def _step(self, state: UpgradeState) -> None:
-        self.state = state
-        state.write(self._directory)
+        with WriteLock(self._location, self._facts):
+            now = UpgradeState.read(self._location)
+            if now is None or now.store != state.store:
+                raise StorageError(f"the upgrade of {self._location.uri} was ended meanwhile")
+            self.state = state
+            state.write(self._location)
 
 
-def rollback(directory: Path) -> int:
+def rollback(place: Path | Location) -> int:
     """Change a collection back to the rows of the model it was upgraded from.
 
     Called again, as after a crash, it finishes what is left, and changes nothing else.
 
     Parameters
     ----------
-    directory : Path
+    place : Path or Location
+        Of the collection.
 
     Returns
     -------
@@ -347,74 +364,81 @@ def rollback(directory: Path) -> int:
     InvalidParameterError
         The collection was not upgraded, or the old rows were deleted.
     """
-    with FileLock(directory / manifest.LOCK):
-        state = UpgradeState.read(directory)
+    location = locate(place)
+    with location.lock():
+        state = UpgradeState.read(location)
         if state is None or not state.was_rolled_back:
-            state = _switched(directory)
-        old = open_store(directory / state.previous_store)
-        n_lacking = len(ids_of(open_store(directory / state.store)) - ids_of(old))
+            state = _switched(location)
+        old = location.open_store(state.previous_store)
+        n_lacking = len(ids_of(location.open_store(state.store)) - ids_of(old))
         if state.phase == "switched":
             # The mark comes first: after a crash it tells an upgrade that was undone from one not yet done.
             state = replace(state, rolled_back=True)
-            state.write(directory)
-            with replacing(directory / manifest.FILENAME) as file:
-                file.write(json.dumps(dict(state.previous), indent=2).encode() + b"\n")
-            replace(state, phase="ready").write(directory)
-        shutil.rmtree(directory / manifest.CACHE, ignore_errors=True)
+            state.write(location)
+            previous = json.dumps(dict(state.previous), indent=2).encode() + b"\n"
+            location.write_document(manifest.FILENAME, previous)
+            replace(state, phase="ready").write(location)
+        shutil.rmtree(location.files / manifest.CACHE, ignore_errors=True)
     return n_lacking
 
 
-def commit(directory: Path) -> None:
+def commit(place: Path | Location) -> None:
     """Delete the rows of the model that a collection was upgraded from.
 
     Parameters
     ----------
-    directory : Path
+    place : Path or Location
+        Of the collection.
 
     Raises
     ------
     InvalidParameterError
         The collection was not upgraded.
     """
-    state = _switched(directory)
-    with FileLock(directory / manifest.LOCK):
+    location = locate(place)
+    with location.lock():
         # First the rows: what is left of them after a crash is deleted by the same call.
-        shutil.rmtree(directory / state.previous_store, ignore_errors=True)
-        (directory / bridge.FILENAME).unlink(missing_ok=True)
-        (directory / STATE).unlink()
+        location.delete_store(_switched(location).previous_store)
+        _forget(location)
 
 
-def abandon(directory: Path) -> None:
+def abandon(place: Path | Location) -> None:
     """End an upgrade that has not changed the collection yet, and delete the new rows.
 
     Parameters
     ----------
-    directory : Path
+    place : Path or Location
+        Of the collection.
 
     Raises
     ------
     InvalidParameterError
         No upgrade has begun, or it has changed the collection.
     """
-    state = UpgradeState.read(directory)
-    if state is None or state.phase == "switched":
-        raise InvalidParameterError(
-            f"{directory} was upgraded already; nearsight rollback brings the old model back"
-            if state
-            else f"no upgrade of {directory} has begun; nearsight upgrade --to MODEL begins one"
-        )
+    location = locate(place)
     # Searches by the bridge write under the same lock, and only while the state names their rows.
-    with FileLock(directory / manifest.LOCK):
-        shutil.rmtree(directory / state.store, ignore_errors=True)
-        (directory / bridge.FILENAME).unlink(missing_ok=True)
-        (directory / STATE).unlink()
+    with location.lock():
+        state = UpgradeState.read(location)
+        if state is None or state.phase == "switched":
+            raise InvalidParameterError(
+                f"{location.uri} was upgraded already; nearsight rollback brings the old model back"
+                if state
+                else f"no upgrade of {location.uri} has begun; nearsight upgrade --to MODEL begins one"
+            )
+        location.delete_store(state.store)
+        _forget(location)
 
 
-def _switched(directory: Path) -> UpgradeState:
-    state = UpgradeState.read(directory)
+def _forget(location: Location) -> None:
+    (location.files / bridge.FILENAME).unlink(missing_ok=True)
+    location.delete_document(STATE)
+
+
+def _switched(location: Location) -> UpgradeState:
+    state = UpgradeState.read(location)
     if state is None or state.phase != "switched":
         raise InvalidParameterError(
-            f"{directory} was not upgraded, or its old rows were deleted; nearsight upgrade --to MODEL"
+            f"{location.uri} was not upgraded, or its old rows were deleted; nearsight upgrade --to MODEL"
             " upgrades it"
         )
     return state

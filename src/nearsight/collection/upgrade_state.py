@@ -1,4 +1,4 @@
-"""How far the upgrade of a collection came: one small file, replaced whole."""
+"""How far the upgrade of a collection came: one small document beside the manifest, replaced whole."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nearsight.artifacts import replacing
 from nearsight.collection import manifest
 from nearsight.errors import StorageError
+from nearsight.store import Location, locate
 
 STATE = "upgrade.json"
+#: The file of the bridge from old to new vectors.
+BRIDGE = "bridge.npz"
 Phase = Literal["sampling", "shadow", "verifying", "ready", "switched"]
 
 
@@ -28,9 +30,9 @@ class UpgradeState:
     fingerprint : str
         Digest of its fingerprint.
     store, previous_store : str
-        Folders of the new and of the old rows.
+        Names of the stores of the new and of the old rows.
     previous : mapping
-        The old manifest's file.
+        The old manifest's document.
     dropped, estimated : int
         Images whose files are gone and that were left out, and those whose vectors are estimates.
     image_seconds : float
@@ -55,31 +57,34 @@ class UpgradeState:
         """Whether the collection holds the old model because it was brought back."""
         return self.rolled_back and self.phase != "switched"
 
-    def write(self, directory: Path) -> None:
+    def write(self, place: Path | Location) -> None:
         """Write it atomically."""
-        with replacing(directory / STATE) as file:
-            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
+        locate(place).write_document(STATE, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
     @classmethod
-    def read(cls, directory: Path) -> "UpgradeState | None":
+    def read(cls, place: Path | Location) -> "UpgradeState | None":
         """Return the state of a collection's upgrade; None if there is none.
 
         Raises
         ------
         StorageError
-            The file is damaged.
+            The document is damaged.
         """
-        try:
-            state = cls(**json.loads((directory / STATE).read_bytes()))
-        except FileNotFoundError:
+        location = locate(place)
+        content = location.read_document(STATE)
+        if content is None:
             return None
-        except (ValueError, TypeError, OSError) as error:
+        try:
+            state = cls(**json.loads(content))
+        except (ValueError, TypeError) as error:
             raise StorageError(
-                f"{directory / STATE} is damaged; restore it, or delete it to begin the upgrade again"
+                f"{STATE} of {location.uri} is damaged; restore it, or delete it to begin the upgrade again"
             ) from error
         if state.phase not in get_args(Phase):
-            raise StorageError(f"{directory / STATE} has the unknown step {state.phase!r}; update nearsight")
+            raise StorageError(
+                f"{STATE} of {location.uri} has the unknown step {state.phase!r}; update nearsight"
+            )
         # The manifest is what changes the collection; a crash may have come before the state was written.
-        if manifest.CollectionManifest.read(directory).store == state.store:
+        if manifest.CollectionManifest.read(location).store == state.store:
             return replace(state, phase="switched")
         return replace(state, phase="ready") if state.phase == "switched" else state

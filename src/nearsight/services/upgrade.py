@@ -18,7 +18,7 @@ from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.models import Backend, Fingerprint, load_model
 from nearsight.models.model_name import without_centering
 from nearsight.services.refit import RefitReport, StaleFile, refit, stale_files
-from nearsight.store import Filter
+from nearsight.store import Filter, Location, locate
 
 # Images that are embedded first, to learn the bridge and to foretell time: a tenth, within bounds.
 _MIN_SAMPLED, _MAX_SAMPLED, _SAMPLED_SHARE = 500, 2000, 0.1
@@ -251,7 +251,7 @@ class Rollback:
     was_done: bool
 
 
-def roll_back(directory: Path, *, cache_dir: Path | None = None) -> Rollback:
+def roll_back(place: Path | Location, *, cache_dir: Path | None = None) -> Rollback:
     """Bring back the model before the latest upgrade, and refit what had been fitted on the new vectors.
 
     Raises
@@ -259,9 +259,10 @@ def roll_back(directory: Path, *, cache_dir: Path | None = None) -> Rollback:
     InvalidParameterError
         See `collection.upgrade.rollback`.
     """
-    state = UpgradeState.read(directory)
-    n_lacking = rollback(directory)
-    collection = Collection.open(directory, cache_dir=cache_dir)
+    location = locate(place)
+    state = UpgradeState.read(location)
+    n_lacking = rollback(location)
+    collection = Collection.open(location, cache_dir=cache_dir)
     report = refit(collection, state.fingerprint) if state else RefitReport([], [])
     return Rollback(collection, n_lacking, report, state is not None and state.was_rolled_back)
 
@@ -274,12 +275,12 @@ def commit_upgrade(collection: Collection) -> RefitReport:
     InvalidParameterError
         See `collection.upgrade.commit`.
     """
-    state = UpgradeState.read(collection.directory)
+    state = UpgradeState.read(collection.location)
     report = RefitReport([], [])
     if state is not None and state.phase == "switched":
         old = Fingerprint.from_dict(dict(state.previous["fingerprint"]))
         report = refit(collection, old.digest)
-    commit(collection.directory)
+    commit(collection.location)
     return report
 
 

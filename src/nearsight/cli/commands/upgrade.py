@@ -86,7 +86,7 @@ def upgrade(
         else:
             from nearsight.collection.upgrade import abandon
 
-            abandon(collection.directory)
+            abandon(collection.location)
         run.console.document({"committed" if do_commit else "abandoned": True})
         run.console.say("The old vectors are deleted." if do_commit else "The upgrade is ended.")
         return
@@ -123,7 +123,7 @@ def rollback(run: Run, /) -> None:
     """
     from nearsight.services.upgrade import roll_back
 
-    done = roll_back(run.open_collection().directory, cache_dir=run.settings.cache_dir)
+    done = roll_back(run.open_collection().location, cache_dir=run.settings.cache_dir)
     model, n_lacking = done.collection.spec.id, done.n_lacking
     run.console.document(
         {

@@ -65,7 +65,7 @@ async def get_upgrade(request: Request, name: str) -> dict[str, Any]:
     service: Service = request.app.state.service
 
     def read() -> dict[str, Any]:
-        state = UpgradeState.read(_directory(service, name))
+        state = UpgradeState.read(service.catalog.open(name).location)
         try:
             report = latest_result(service, name, "upgrade")
         except Problem:
@@ -91,7 +91,7 @@ async def commit(request: Request, name: str) -> dict[str, bool]:
 async def abandon_upgrade(request: Request, name: str) -> dict[str, bool]:
     """End an upgrade that has not changed the collection, and delete the new vectors."""
     service: Service = request.app.state.service
-    await service.in_thread(lambda: abandon(_directory(service, name)))
+    await service.in_thread(lambda: abandon(service.catalog.open(name).location))
     return {"abandoned": True}
 
 
@@ -101,13 +101,8 @@ async def rollback(request: Request, name: str) -> dict[str, Any]:
     service: Service = request.app.state.service
 
     def run() -> dict[str, Any]:
-        done = roll_back(_directory(service, name))
+        done = roll_back(service.catalog.open(name).location)
         model = service.catalog.model_alias(name, service.catalog.open(name))
         return {"model": model, "already_rolled_back": done.was_done, "lacking": done.n_lacking}
 
     return await service.in_thread(run)
-
-
-def _directory(service: Service, name: str) -> Any:
-    service.catalog.open(name)
-    return service.catalog.directory(name)

