@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def write_model(training: Training, directory: Path, extra: Mapping[str, str] | 
     directory : Path
         A new or empty folder, or one with a model that was trained before, which is replaced.
     extra : mapping of str to str, optional
-        Further text files by name.
+        Further text files by name; the card shows those that end in ``.svg``.
 
     Raises
     ------
@@ -50,6 +50,7 @@ def write_model(training: Training, directory: Path, extra: Mapping[str, str] | 
         The disk refuses.
     """
     require_free(directory)
+    extra = extra or {}
     graph = training.network.with_map(training.map)
     spec = trained_spec(training)
     _require_parity(training, spec, graph)
@@ -59,8 +60,8 @@ def write_model(training: Training, directory: Path, extra: Mapping[str, str] | 
         MODEL_FILE: graph,
         FACTS_FILE: json.dumps(facts, indent=2).encode() + b"\n",
         RECORD: json.dumps(record, indent=2).encode() + b"\n",
-        CARD: card(training).encode(),
-        **{name: text.encode() for name, text in (extra or {}).items()},
+        CARD: card(training, [name for name in extra if name.endswith(".svg")]).encode(),
+        **{name: text.encode() for name, text in extra.items()},
     }
     try:
         _replace_folder(directory, files)
@@ -123,8 +124,15 @@ def trained_spec(training: Training) -> ModelSpec:
     )
 
 
-def card(training: Training) -> str:
-    """Return the model card in Markdown, its header as Hugging Face hubs read it."""
+def card(training: Training, charts: Sequence[str] = ()) -> str:
+    """Return the model card in Markdown, its header as Hugging Face hubs read it.
+
+    Parameters
+    ----------
+    training : Training
+    charts : sequence of str
+        Files beside the card that it shows.
+    """
     rows = "\n".join(
         f"| {name} | {f.pretrained.value:.3f} | {f.trained.value:.3f} | "
         f"{f.difference.value:+.3f} [{f.difference.low:+.3f}, {f.difference.high:+.3f}] |"
@@ -145,6 +153,7 @@ def card(training: Training) -> str:
         if training.depth != "head"
         else "The figures are of a model that was fitted without the test images; this one was fitted on all."
     )
+    curves = "".join(f"\n![Recall@1 by {Path(name).stem}]({name})\n" for name in charts)
     return f"""---
 license: {training.base.license}
 base_model: {training.base.id}
@@ -172,7 +181,7 @@ pipeline_tag: image-feature-extraction
 - Whitened within classes with a shrinkage of {setting.shrinkage:g}; directions between classes stretched:
   {stretch}. Inner layers beside the model's vector: {layers}.
 - Settings were chosen on images that were left out, near-duplicates always on one side.
-
+{curves}
 The license is that of {training.base.id} ({training.base.source or "built in"}). Whether the labeled images
 restrict the use of the model is for you to know.
 """

@@ -367,17 +367,20 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
 
 
 def best_dim(curve: Sequence[DimensionResult]) -> int:
-    """Return the shortest dimension within one standard error of the best that unseen classes allow.
+    """Return the shortest dimension within one standard error of the best that nothing speaks against.
 
-    Without held-out classes, nothing shows what short vectors cost classes that were not learned, so the
-    longest is returned.
+    Recall@5 may not be proven worse than the pretrained model's, nor fall by more than `MAX_LOSS` from that of
+    the longest: few images prove little, and short vectors are only thrift. Without held-out classes, nothing
+    shows what short vectors cost classes that were not learned, so the longest is returned.
 
     Parameters
     ----------
     curve : sequence of DimensionResult
     """
-    allowed = [r for r in curve if r.quality.unseen is not None and r.quality.is_allowed] or [curve[-1]]
-    return advised_dim([(result.dim, result.quality.seen) for result in allowed])
+    least = curve[-1].quality.wide.value - MAX_LOSS
+    qualities = [(result.dim, result.quality) for result in curve if result.quality.wide.value >= least]
+    allowed = [(dim, q.seen) for dim, q in qualities if q.unseen is not None and q.is_allowed]
+    return advised_dim(allowed) if allowed else curve[-1].dim
 
 
 class Answers(NamedTuple):

@@ -73,7 +73,9 @@ def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch,
     assert load_model(model).spec.license == "Apache-2.0"
     record = json.loads((tmp_path / "model" / "training.json").read_text())
     assert record["depth"] == name
-    assert result.layers_sentence in (tmp_path / "model" / "README.md").read_text()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert result.layers_sentence in card
+    assert all(f"]({name})" in card for name in ("dimensions.svg", "epochs.svg"))
     # The same training with what the first has left: not an epoch is run again, and the network is the same.
     checkpoint = tmp_path / "state" / "final.pt"
     before = checkpoint.stat().st_mtime_ns
