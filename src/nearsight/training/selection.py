@@ -369,9 +369,9 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
 def best_dim(curve: Sequence[DimensionResult]) -> int:
     """Return the shortest dimension within one standard error of the best that nothing speaks against.
 
-    Recall@5 may not be proven worse than the pretrained model's, nor fall by more than `MAX_LOSS` from that of
-    the longest: few images prove little, and short vectors are only thrift. Without held-out classes, nothing
-    shows what short vectors cost classes that were not learned, so the longest is returned.
+    Recall@5 may not be proven worse than the pretrained model's, nor be lower by more than `MAX_LOSS` than
+    that of the longest: few images prove little, and short vectors are only thrift. Without held-out classes,
+    nothing shows what short vectors cost classes that were not learned, so the longest is returned.
 
     Parameters
     ----------
