@@ -29,9 +29,15 @@ _USED_SHARE = 0.6
 _GRAPH_LINKS = 16
 _MIN_INDEXED_ROWS, _MAX_GRAPH_ROWS, _MAX_ROWS_OF_A_SERVER = 50_000, 20_000_000, 100_000_000
 _SEARCH_S_ON_DISK = 0.0078
-# In memory: 70,000 x 384 took 0.31 ms, 60,000 x 768 0.46, 400,000 x 128 0.44, 100,000 x 512 0.44 to 0.52, and
-# 1,000,000 x 512 1.1; no more than ten million numbers are compared.
-_SEARCH_S_IN_MEMORY, _SEARCH_NUMBERS, _SEARCH_EXPONENT, _MAX_SEARCH_S = 0.0011, 512e6, 0.42, 0.0013
+# In memory, each search takes a fixed time: checks, the rows of ten matches, and their objects. Besides, up
+# to ten million numbers of vectors are all compared, one after another; of more, those of the centers and of
+# nine partitions around them, which lie apart. Lines through six sizes, 3,000 x 384 to 400,000 x 512.
+_COMPARED_WHOLE = 10_000_000
+_WHOLE_S, _WHOLE_S_PER_NUMBER = 0.40e-3, 0.063e-9
+_PARTS_S, _PARTS_S_PER_NUMBER = 0.30e-3, 0.16e-9
+_PARTITIONS, _MAX_PARTS_NUMBERS = 9, 10_000_000
+# Thirty candidates are compared exactly; of vectors that are not held, each is read from the file.
+_READS_S = 0.07e-3
 # Vectors of so many numbers in all are held as they are; of more, only their codes are, of a byte a
 # number, and vectors are read from the disk (see `store.memory.plan`).
 _MAX_HELD_NUMBERS = 64_000_000
@@ -223,18 +229,38 @@ def _search(needs: Needs) -> list[Line]:
         lines.append(_memory(n, d))
     lines.append(_postgres(n, d, 2 if needs.storage == "float16" else 4))
     on_disk = _SEARCH_S_ON_DISK
-    held = min(_MAX_SEARCH_S, _SEARCH_S_IN_MEMORY * (n * d / _SEARCH_NUMBERS) ** _SEARCH_EXPONENT)
+    held, held_rule = _search_in_memory(n, d)
     rule = "that of 100,000 x 512; of more, a smaller share is searched"
     lines.append(_line("search on disk", 1000 * on_disk, "ms of a core", "scaled", rule))
     if in_memory:
-        rule = "1.1 ms for 1,000,000 x 512, x (n x d)^0.42, 1.3 ms at most; where vectors lie in clusters"
-        lines.append(_line("search in memory", 1000 * held, "ms of a core", "scaled", rule))
+        lines.append(_line("search in memory", 1000 * held, "ms of a core", "scaled", held_rule))
     if needs.queries_per_second:
         seconds = held if in_memory else on_disk
         replicas = math.ceil(needs.queries_per_second * seconds / (needs.cores * _USED_SHARE)) + 1
         rule = f"queries/s x {seconds * 1000:.2g} ms / ({needs.cores} cores x {_USED_SHARE}), + 1 to spare"
         lines.append(_line("search servers", replicas, "", "scaled", rule))
     return lines
+
+
+def _search_in_memory(n: int, d: int) -> tuple[float, str]:
+    """Return the seconds of a search in memory, and the rule.
+
+    Examples
+    --------
+    >>> [round(1000 * _search_in_memory(n, 512)[0], 2) for n in (10_000, 100_000, 1_000_000)]
+    [0.72, 0.47, 0.9]
+    """
+    if n * d <= _COMPARED_WHOLE:
+        return _WHOLE_S + _WHOLE_S_PER_NUMBER * n * d, "0.4 ms, and 0.063 ns for each of n x d numbers"
+    rows_of_one = math.sqrt(n) / _CENTERS_PER_ROOT
+    centers = _CENTERS_PER_ROOT * math.sqrt(n) * d
+    seconds = _PARTS_S + _PARTS_S_PER_NUMBER * (
+        centers + min(_PARTITIONS * rows_of_one * d, _MAX_PARTS_NUMBERS)
+    )
+    rule = "0.3 ms, and 0.16 ns for each of 6.5 x root of n x d numbers, where vectors lie in clusters"
+    if n * d > _MAX_HELD_NUMBERS:
+        return seconds + _READS_S, f"{rule}; 0.07 ms to read vectors from the file"
+    return seconds, rule
 
 
 def _index_bytes(n: int, d: int) -> float:
