@@ -11,7 +11,8 @@ import pytest
 
 from nearsight.errors import ImageError, ImageFailure
 from nearsight.images import Limits, count, covers, decode, exists, find, roots
-from nearsight.images.remote import RemoteSource, protocols, refusal_reason, remote_stat
+from nearsight.images.remote import RemoteSource, refusal_reason, remote_stat
+from nearsight.object_storage.driver import protocols
 
 from sample_images import samples
 

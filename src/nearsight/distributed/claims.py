@@ -6,7 +6,6 @@ import re
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from nearsight.distributed.job_files import JobFiles
 
 # A process that lives marks its claim at this interval, and one that does not for so long is dead.
 HEARTBEAT_S, STALE_S = 10.0, 120.0
-_SECONDS_PER_LOOK = 0.5
 _CLAIM = re.compile(r"(\w+)\.claim(\d+)\Z")
 
 
@@ -27,7 +25,7 @@ class Claim:
     Attributes
     ----------
     subject : str
-        What is claimed: the number of a unit, or the name of a lock.
+        What is claimed: the number of a unit.
     attempt : int
         From 1.
     files : JobFiles
@@ -46,13 +44,16 @@ class Claim:
         return f"{self.folder}{self.subject}.claim{self.attempt}"
 
     def is_alive(self) -> bool:
-        """Whether the process that made it still works, as far as one can tell."""
+        """Whether the process that made it still works, as far as one can tell.
+
+        Its last sign and now are both times of the storage, so the machines' clocks do not matter.
+        """
         try:
             facts = json.loads(self.files.read(self.name))
             if facts.get("host") == socket.gethostname():
                 started = _started(facts["pid"])
                 return started is not None and bool(started == facts["started"])
-            return bool(facts) and time.time() - self.files.modified_s(self.name) < STALE_S
+            return bool(facts) and self.files.now_s() - self.files.modified_s(self.name) < STALE_S
         except (OSError, ValueError):
             return False
 
@@ -111,39 +112,6 @@ def beating(claim: Claim) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-
-
-@contextmanager
-def lease(files: JobFiles, subject: str) -> Iterator[None]:
-    """Wait until nobody else holds a subject, and hold it during the block.
-
-    Who dies loses it: at once for those on the same machine, after `STALE_S` for others. Who sleeps longer
-    than that loses it, too, and does not know.
-    """
-    while (claim := _held(files, subject)) is None:
-        time.sleep(_SECONDS_PER_LOOK)
-    try:
-        with beating(claim):
-            yield
-    finally:
-        # It stays until the next one: names are not used again, so that nobody late takes an old number.
-        claim.end()
-
-
-def _held(files: JobFiles, subject: str) -> Claim | None:
-    last = last_claims(files, "").get(subject)
-    if last is not None and last.is_alive():
-        return None
-    claim = put_claim(files, "", subject, last)
-    if claim is None:
-        return None
-    if last_claims(files, "")[subject].attempt != claim.attempt:
-        # Others took it and gave it back since the look.
-        claim.withdraw()
-        return None
-    if last is not None:
-        last.withdraw()
-    return claim
 
 
 def _started(pid: int) -> str | None:

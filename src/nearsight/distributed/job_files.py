@@ -6,17 +6,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from filelock import FileLock
 
 from nearsight.artifacts import remedy, replacing
-from nearsight.errors import InvalidParameterError, MissingExtraError, NearsightError, StorageError
+from nearsight.errors import InvalidParameterError, NearsightError, StorageError
 from nearsight.images.path_encoding import is_url
-from nearsight.images.remote import remote_stat, url_to_fs
+from nearsight.object_storage.bucket import Bucket
+from nearsight.object_storage.clock import StorageClock
+from nearsight.object_storage.lease import Lease
 
-# What the drivers' errors are called where the network, and not the storage, is the reason.
-_UNREACHABLE = ("ClientConnector", "ConnectTimeout", "ConnectionRefused", "EndpointConnection", "ReadTimeout")
+_Found = TypeVar("_Found", bytes, float)
 
 
 class JobFiles(Protocol):
@@ -40,7 +41,11 @@ class JobFiles(Protocol):
         ...
 
     def modified_s(self, name: str) -> float:
-        """Return when a file was written, in seconds since 1970."""
+        """Return when a file was written, in seconds since 1970 by the clock of the storage."""
+        ...
+
+    def now_s(self) -> float:
+        """Return the seconds since 1970 by that clock, which is the same for all machines."""
         ...
 
     def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
@@ -75,8 +80,8 @@ class JobFiles(Protocol):
         """Return a file for pyarrow, which reads parts of it."""
         ...
 
-    def lock(self, name: str) -> AbstractContextManager[Any] | None:
-        """Return a lock that ends with the process that holds it; None where locks do not exist."""
+    def lock(self, name: str) -> AbstractContextManager[Any]:
+        """Return a lock; who dies loses it."""
         ...
 
     def prepare(self) -> None:
@@ -107,6 +112,7 @@ class DirectoryFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
+        self._clock = StorageClock(self._written_now_s)
 
     @property
     def uri(self) -> str:
@@ -124,6 +130,19 @@ class DirectoryFiles:
     def modified_s(self, name: str) -> float:
         """Return when a file was written."""
         return (self._directory / name).stat().st_mtime
+
+    def now_s(self) -> float:
+        """Return the time of the file system, which is that of its server."""
+        return self._clock.now_s()
+
+    def _written_now_s(self) -> float:
+        name = f".clock-{secrets.token_hex(4)}"
+        try:
+            # Like `touch`, which leaves it to the server to say when that is.
+            (self._directory / name).write_bytes(b"")
+            return self.modified_s(name)
+        finally:
+            self.delete(name)
 
     def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
         """Yield the names of the files in a folder."""
@@ -229,8 +248,7 @@ class BucketFiles:
                 f"{url} has options after ?, and the URL of a job has none; set AWS_ENDPOINT_URL and"
                 " AWS_REGION for a server or a region of your own"
             )
-        # What another process has written is seen at once.
-        self._fs, self._root = url_to_fs(self._url, use_listings_cache=False)
+        self._bucket = Bucket(self._url)
 
     @property
     def uri(self) -> str:
@@ -239,48 +257,32 @@ class BucketFiles:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
-        try:
-            self._info(name)
-        except FileNotFoundError:
-            return False
-        return True
+        return self._bucket.written_s(name) is not None
 
     def read(self, name: str) -> bytes:
         """Return a small file."""
-        with self._translated():
-            return bytes(self._fs.cat_file(self._path(name)))
+        return _there(self._bucket.read(name), name)
 
     def modified_s(self, name: str) -> float:
-        """Return when a file was written, by the server's clock."""
-        return remote_stat(self._info(name)).modified_s
+        """Return when a file was written."""
+        return _there(self._bucket.written_s(name), name)
+
+    def now_s(self) -> float:
+        """Return the server's time."""
+        return self._bucket.now_s()
 
     def names(self, folder: str = "") -> Iterator[tuple[str, Callable[[], float]]]:
         """Yield the names of the files in a folder."""
-        place = self._path(folder)
-        try:
-            with self._translated():
-                entries = self._fs.ls(place, detail=True)
-        except FileNotFoundError:
-            return
-        for entry in entries:
-            if entry["type"] == "file":
-                name = str(entry["name"]).rpartition("/")[2]
-                yield name, lambda entry=entry: remote_stat(entry).modified_s  # type: ignore[misc] # as above
+        for name, (_, written_s) in self._bucket.entries(folder, is_deep=False).items():
+            yield name, lambda written_s=written_s: written_s  # type: ignore[misc] # as above
 
     def put_if_absent(self, name: str, content: bytes) -> bool:
         """Write a file unless there is one."""
-        try:
-            with self._translated():
-                self._fs.pipe_file(self._path(name), content, mode="create")
-        except FileExistsError:
-            # Perhaps it is our own: the answer was lost, and the driver has asked again.
-            return self.read(name) == content
-        return True
+        return self._bucket.create(name, content)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file in the place of what was there."""
-        with self._translated():
-            self._fs.pipe_file(self._path(name), content)
+        self._bucket.write(name, content)
 
     def touch(self, name: str) -> None:
         """Write a small file again."""
@@ -288,11 +290,7 @@ class BucketFiles:
 
     def delete(self, name: str) -> None:
         """Delete a file."""
-        try:
-            with self._translated():
-                self._fs.rm_file(self._path(name))
-        except FileNotFoundError:
-            pass
+        self._bucket.delete(name)
 
     @contextmanager
     def created(self, name: str) -> Iterator[IO[bytes]]:
@@ -301,26 +299,23 @@ class BucketFiles:
             path = Path(folder, "file")
             with open(path, "xb") as file:
                 yield file
-            with self._translated():
-                self._fs.put_file(str(path), self._path(name))
+            self._bucket.send(name, path)
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
         """Fetch a file."""
         with tempfile.TemporaryDirectory(prefix="nearsight-") as folder:
             path = Path(folder, "file")
-            with self._translated():
-                self._fs.get_file(self._path(name), str(path))
+            self._bucket.fetch(name, path)
             yield path
 
     def opened(self, name: str) -> Any:
         """Return an open file."""
-        with self._translated():
-            return self._fs.open(self._path(name), "rb")
+        return self._bucket.opened(name)
 
-    def lock(self, name: str) -> None:
-        """Return None."""
-        return
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Return a lock of whoever writes, on whatever machine."""
+        return Lease(self._bucket, name).hold()
 
     def prepare(self) -> None:
         """Find out whether the bucket keeps the first file of a name."""
@@ -334,47 +329,11 @@ class BucketFiles:
                 " file system, or storage that has conditional writes"
             )
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn errors of the driver into `StorageError`, except that a file is there, or is not."""
-        try:
-            yield
-        except (NearsightError, FileExistsError):
-            raise
-        except Exception as error:  # each driver raises exceptions of its own
-            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
-                raise
-            raise StorageError(f"{self._url} cannot be used{self._endpoint()}: {_reason(error)}") from error
 
-    def _endpoint(self) -> str:
-        """Return the address of the server, once s3fs has found it."""
-        client = getattr(self._fs, "_s3", None)
-        return f" at {client.meta.endpoint_url}" if client is not None else ""
-
-    def _info(self, name: str) -> Any:
-        with self._translated():
-            return self._fs.info(self._path(name))
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}".rstrip("/")
-
-
-def _reason(error: Exception) -> str:
-    kind, text = type(error).__name__, str(error) or type(error).__name__
-    if isinstance(error, MissingExtraError):
-        return text
-    if "Credential" in kind or "Unable to locate credentials" in text:
-        return (
-            f"there are no credentials ({text}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-            " AWS_PROFILE, or give the machine a role; for gs://, GOOGLE_APPLICATION_CREDENTIALS"
-        )
-    if isinstance(error, PermissionError):
-        return f"access is denied ({text}); check the credentials, and what they may read and write there"
-    if isinstance(error, FileNotFoundError):
-        return f"{text}; create it, or check its name and the region"
-    if any(part in kind for part in _UNREACHABLE) or isinstance(error, TimeoutError | ConnectionError):
-        return f"the server is away ({text}); run the same command again when it is back"
-    return f"{text}; what was saved is intact, and the same command goes on from there"
+def _there(found: _Found | None, name: str) -> _Found:
+    if found is None:
+        raise FileNotFoundError(name)
+    return found
 
 
 def _write_durably(file: IO[bytes], data: bytes) -> None:

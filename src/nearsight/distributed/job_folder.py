@@ -8,14 +8,14 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from nearsight.distributed.claims import Claim, last_claims, lease, put_claim
+from nearsight.distributed.claims import Claim, last_claims, put_claim
 from nearsight.distributed.job_files import JobFiles, open_files
 from nearsight.distributed.units import JobFacts, Unit, read_job, read_units
 from nearsight.errors import ImageFailure, InvalidParameterError
@@ -131,14 +131,14 @@ class JobFolder:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Keep others from planning, where there are locks."""
+        """Keep others from planning."""
         self.files.prepare()
-        with self.files.lock("plan.lock") or nullcontext():
+        with self.files.lock("plan.lock"):
             yield
 
     def committing(self) -> AbstractContextManager[Any]:
         """Keep others from committing."""
-        return self.files.lock("commit.lock") or lease(self.files, "commit")
+        return self.files.lock("commit.lock")
 
     def put_plan(self, content: bytes) -> bool:
         """Write the plan, unless there is one; return whether it was written."""
@@ -150,9 +150,15 @@ class JobFolder:
 
     # --- the work -----------------------------------------------------------------------------
 
-    def records(self, *, newer_than: float = 0.0) -> set[int]:
-        """Return the numbers of the units that are done, since a time in seconds since 1970."""
-        return {int(match[1]) for match in self._names(_RECORD, newer_than)}
+    def records(self) -> set[int]:
+        """Return the numbers of the units that are done."""
+        return {int(match[1]) for match, _ in self._names(_RECORD)}
+
+    def recent_records(self, seconds: float) -> dict[int, float]:
+        """Return the units that were done in the last seconds, and how many seconds ago each was."""
+        now_s = self.files.now_s()
+        ages = {int(match[1]): now_s - modified_s() for match, modified_s in self._names(_RECORD)}
+        return {unit: age for unit, age in ages.items() if age < seconds}
 
     def record(self, unit: int) -> Record | None:
         """Return what became of a unit; None while it is not done."""
@@ -197,7 +203,7 @@ class JobFolder:
 
     def release(self, unit: int) -> None:
         """Remove the claims of a unit that is done."""
-        for match in list(self._names(_CLAIM)):
+        for match, _ in list(self._names(_CLAIM)):
             if int(match[1]) == unit:
                 self.files.delete(UNITS + match[0])
 
@@ -219,17 +225,16 @@ class JobFolder:
 
     def sweep(self, committed: "Committed") -> None:
         """Remove what processes that were killed have left of units that are in the collection."""
-        for match in list(self._names(_LEFTOVER)):
+        for match, _ in list(self._names(_LEFTOVER)):
             if int(match[1]) in committed.units:
                 self.files.delete(UNITS + match.string)
 
     # --- files --------------------------------------------------------------------------------
 
-    def _names(self, pattern: re.Pattern[str], newer_than: float = 0.0) -> Iterator[re.Match[str]]:
+    def _names(self, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Callable[[], float]]]:
         for name, modified_s in self.files.names(UNITS):
-            match = pattern.match(name)
-            if match and (not newer_than or modified_s() > newer_than):
-                yield match
+            if match := pattern.match(name):
+                yield match, modified_s
 
 
 def _record_name(unit: int) -> str:

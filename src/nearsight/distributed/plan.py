@@ -26,7 +26,8 @@ from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find
 from nearsight.images.glob_patterns import expand
 from nearsight.images.limits import stamp_of
 from nearsight.images.path_encoding import is_shard_name, is_url
-from nearsight.images.remote import remote_stat, url_to_fs
+from nearsight.images.remote import remote_stat
+from nearsight.object_storage.driver import url_to_fs
 
 #: Images of a unit: minutes of work, and 50 MB of rows.
 UNIT_IMAGES = 4096

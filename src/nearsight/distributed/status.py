@@ -1,6 +1,5 @@
 """How far a job is, and which images have failed."""
 
-import time
 from dataclasses import dataclass
 
 from nearsight.distributed.claims import Claim
@@ -97,9 +96,10 @@ def failures(folder: JobFolder, *, waiting: bool = True) -> list[ImageFailure]:
 
 def _rate(folder: JobFolder) -> float:
     """Return the images per second of all processes together."""
-    now = time.time()
-    records = [record for unit in folder.records(newer_than=now - _RATE_S) if (record := folder.record(unit))]
+    # Ages by the storage's clock, since each record's times are those of the machine that wrote it.
+    ages = folder.recent_records(_RATE_S)
+    records = {unit: record for unit in ages if (record := folder.record(unit))}
     if not records:
         return 0.0
-    began = min(record.ended - record.seconds for record in records)
-    return sum(record.n_images for record in records) / max(1e-3, now - max(began, now - _RATE_S))
+    began = max(ages[unit] + record.seconds for unit, record in records.items())
+    return sum(record.n_images for record in records.values()) / max(1e-3, min(began, _RATE_S))

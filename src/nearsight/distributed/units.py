@@ -14,7 +14,7 @@ from nearsight.distributed.job_files import JobFiles
 from nearsight.errors import ImageFailure, InvalidParameterError, NewerFormatError, StorageError
 from nearsight.images import Exclusions, FileSource, ImageSource, decode_path, find
 from nearsight.images.path_encoding import absolute, is_shard_name, is_url
-from nearsight.images.remote import url_to_fs
+from nearsight.object_storage.driver import url_to_fs
 
 FORMAT = 1
 _FACTS = b"nearsight job"

@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Final
 
 from nearsight.errors import ImageError, ImageFailure, MissingExtraError
@@ -26,11 +25,11 @@ from nearsight.images.glob_patterns import literal_base
 from nearsight.images.limits import Limits, Stat
 from nearsight.images.path_encoding import is_image_name
 from nearsight.images.sources import read_stream, too_large
+from nearsight.object_storage.driver import protocols, url_to_fs, written, written_s
 
 _ALWAYS_ALLOWED: Final = frozenset(
     {"abfs", "abfss", "az", "file", "gcs", "gs", "local", "memory", "s3", "s3a", "tar", "zip"}
 )
-_EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
 _WEB: Final = frozenset({"http", "https"})
 
 
@@ -66,17 +65,6 @@ class RemoteSource:
             raise ImageError(self.path, describe_remote_error(error)) from error
 
 
-def protocols(url: str) -> list[str]:
-    """Return every protocol of a chained URL, lower case.
-
-    Examples
-    --------
-    >>> protocols("tar://a.jpg::https://example.org/a.tar")
-    ['tar', 'https']
-    """
-    return [link.partition("://")[0].lower() for link in url.split("::") if link]
-
-
 def refusal_reason(url: str, *, allow_remote: bool) -> str | None:
     """Return why a URL may not be opened; None if it may."""
     restricted = [p for p in protocols(url) if p not in _ALWAYS_ALLOWED and not p.startswith("/")]
@@ -86,32 +74,6 @@ def refusal_reason(url: str, *, allow_remote: bool) -> str | None:
         f"{restricted[0]}:// addresses are not fetched by default; "
         "pass allow_remote=True, or --allow-remote on the command line"
     )
-
-
-def url_to_fs(url: str, **options: Any) -> tuple[Any, str]:
-    """Return the file system and the path in it that a URL names.
-
-    Parameters
-    ----------
-    url : str
-    **options
-        Of the driver, such as ``use_listings_cache=False``.
-
-    Raises
-    ------
-    MissingExtraError
-        Its driver is not installed; the message holds the command that installs it.
-    """
-    # Imported here, because it takes 140 ms and most collections are local.
-    from fsspec.core import url_to_fs as open_url
-
-    try:
-        fs, path = open_url(url, **options)
-    except ImportError as error:
-        extra = next((_EXTRAS[p] for p in protocols(url) if p in _EXTRAS), None)
-        remedy = f"pip install 'nearsight[{extra}]'" if extra else str(error)
-        raise MissingExtraError(f"reading {protocols(url)[-1]}:// needs an extra: {remedy}") from error
-    return fs, str(path)
 
 
 def canonical_url(url: str) -> str:
@@ -208,25 +170,14 @@ def _url(fs: Any, path: str) -> str:
 def remote_stat(info: Mapping[str, Any]) -> Stat:
     """Return size and time of an object in a listing, whose keys differ between drivers."""
     size = info.get("size")
-    modified = _first(info, "LastModified", "last_modified", "updated", "mtime", "created")
+    modified = written(info)
     entity = _first(info, "ETag", "etag", "md5Hash", "checksum")
     digest = hashlib.sha256(repr((entity, str(modified), size)).encode()).digest()
-    return Stat(int(size or 0), int.from_bytes(digest[:8], "big") >> 1, _seconds(modified))
+    return Stat(int(size or 0), int.from_bytes(digest[:8], "big") >> 1, written_s(info))
 
 
 def _first(info: Mapping[str, Any], *names: str) -> Any:
     return next((info[name] for name in names if info.get(name)), None)
-
-
-def _seconds(moment: object) -> float:
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-        except ValueError:
-            return 0.0
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    return float(moment) if isinstance(moment, (int, float)) else 0.0
 
 
 def exists_remote(url: str) -> bool:

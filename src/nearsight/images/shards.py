@@ -18,8 +18,9 @@ from nearsight.errors import ImageError, ImageFailure
 from nearsight.images.exclusions import Exclusions, PathRules, count_skipped, ending
 from nearsight.images.limits import Limits, Stat, stamp_of
 from nearsight.images.path_encoding import describe_error, is_image_name
-from nearsight.images.remote import remote_stat, url_to_fs
+from nearsight.images.remote import remote_stat
 from nearsight.images.sources import too_large
+from nearsight.object_storage.driver import url_to_fs
 
 _BLOCK_BYTES = 512
 # A compressed or remote shard is read once from front to back, so its members are held until they are used.

@@ -16,10 +16,10 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.collection import copy_collection
 from nearsight.errors import CollectionNotFoundError, InvalidParameterError, StorageError
+from nearsight.object_storage.bucket import Bucket
+from nearsight.object_storage.lease import Lease
 from nearsight.store import create_store, locate, open_store
-from nearsight.store.lance.object_storage.address import parse_address
-from nearsight.store.lance.object_storage.bucket import Bucket
-from nearsight.store.lance.object_storage.lease import Lease
+from nearsight.store.lance.object_storage.address import open_bucket, parse_address
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vectors_of
 
 from fake import FakeBackend
@@ -30,7 +30,7 @@ WRITER = Path(__file__).with_name("adding_writer.py")
 
 @pytest.fixture
 def bucket(uri):
-    return Bucket(parse_address(uri))
+    return open_bucket(parse_address(uri))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_two_processes_write_and_one_is_killed(uri, folders, monkeypatch):
 @pytest.mark.slow
 def test_only_one_of_many_holds_the_lock(uri):
     # Each has a bucket of its own, as processes do.
-    leases = [Lease(Bucket(parse_address(uri)), ttl_s=60) for _ in range(4)]
+    leases = [Lease(open_bucket(parse_address(uri))) for _ in range(4)]
     inside, most, n_turns = 0, 0, 0
     mutex = threading.Lock()
 
@@ -105,22 +105,6 @@ def test_only_one_of_many_holds_the_lock(uri):
         thread.join()
     assert (most, n_turns) == (1, 12)
     with leases[0].hold(), pytest.raises(filelock.Timeout), leases[1].hold(blocking=False):
-        pass
-
-
-@pytest.mark.slow
-def test_who_was_stopped_for_long_does_not_write(uri, monkeypatch):
-    one, other = (Lease(Bucket(parse_address(uri)), ttl_s=0.5) for _ in range(2))
-    # One gives no sign, as in a machine that is suspended.
-    monkeypatch.setattr(one, "_keep", lambda ended: None)
-    with one.hold():
-        one.check()
-        with other.hold():
-            time.sleep(0.3)
-            with pytest.raises(StorageError, match="another one writes now. Run the same command again"):
-                one.check()
-    # What one released at the end was not the lock of the other.
-    with one.hold(blocking=False):
         pass
 
 
@@ -157,7 +141,12 @@ def test_old_versions_are_deleted_and_nothing_that_is_read(uri, bucket, monkeypa
     # Younger than an hour: others may be reading them.
     assert len([name for name in bucket.entries("store") if name.endswith(".manifest")]) > 10
     with monkeypatch.context() as patch:
+        # A machine whose clock is wrong deletes nothing that others may be reading.
         patch.setattr(time, "time", lambda now=time.time: now() + 7200)
+        store.optimize()
+        assert len([name for name in bucket.entries("store") if name.endswith(".manifest")]) > 10
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "now_s", lambda self, now=time.time: now() + 7200)
         store.optimize()
     again = [name for name in bucket.entries("store") if name.endswith(".manifest")]
     assert len(again) <= 4

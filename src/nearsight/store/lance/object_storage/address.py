@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from nearsight.errors import InvalidParameterError
+from nearsight.object_storage.bucket import Bucket
 from nearsight.settings import environment
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
@@ -102,6 +103,22 @@ def parse_address(uri: str) -> ObjectAddress:
     region = options.get("region") or _variable("AWS_REGION", "AWS_DEFAULT_REGION")
     return ObjectAddress(
         "s3", bucket, folder, endpoint.rstrip("/"), region or (_ANY_REGION if endpoint else "")
+    )
+
+
+def open_bucket(address: ObjectAddress) -> Bucket:
+    """Return the objects in the folder of an address.
+
+    Raises
+    ------
+    MissingExtraError
+        The driver is not installed.
+    """
+    if address.scheme != "s3":
+        return Bucket(address.url, shown=address.shown)
+    region = {"region_name": address.region or None}
+    return Bucket(
+        address.url, shown=address.shown, endpoint_url=address.endpoint or None, client_kwargs=region
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from nearsight.errors import CollectionNotFoundError
+from nearsight.object_storage.bucket import Bucket
+from nearsight.object_storage.lease import TTL_S, Lease
 from nearsight.settings import files_directory
 from nearsight.store.lance import index_reach
 from nearsight.store.lance.binary_columns import BinaryColumns
 from nearsight.store.lance.engine import import_lancedb
-from nearsight.store.lance.object_storage.address import ObjectAddress, parse_address
-from nearsight.store.lance.object_storage.bucket import Bucket, storage_error
-from nearsight.store.lance.object_storage.lease import TTL_S, Lease
+from nearsight.store.lance.object_storage.address import ObjectAddress, open_bucket, parse_address
 from nearsight.store.lance.object_storage.tables import ObjectTables
 from nearsight.store.lance.store import TABLE, LanceStore, check_columns
 from nearsight.store.lance.table import SharedTable
@@ -43,8 +43,8 @@ class ObjectLocation:
 
     def __init__(self, address: ObjectAddress) -> None:
         self._address = address
-        self._bucket = Bucket(address)
-        self._lease = Lease(self._bucket, TTL_S)
+        self._bucket = open_bucket(address)
+        self._lease = Lease(self._bucket, ttl_s=TTL_S)
 
     @property
     def uri(self) -> str:
@@ -107,7 +107,7 @@ class ObjectLocation:
                 f"{address.url}/{name}", storage_options=options, read_consistency_interval=None
             )
         except Exception as error:
-            raise storage_error(address, "opening the collection", error) from error
+            raise self._bucket.error("opening the collection", error) from error
         return ObjectTables(self._bucket, name, connection, self._lease.check)
 
     def delete_store(self, name: str) -> None:

@@ -1,7 +1,6 @@
 """The tables of a store in a bucket."""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from nearsight.errors import StorageError
+from nearsight.object_storage.bucket import Bucket
 from nearsight.store.lance.errors import translated
 from nearsight.store.lance.manifest_file import UnknownLayoutError, VersionFacts, read_manifest
-from nearsight.store.lance.object_storage.bucket import Bucket
 from nearsight.store.lance.old_versions import version_number
 from nearsight.store.lance.platform_checks import check_process
 from nearsight.store.lance.readers_lock import ReadersLock
@@ -51,7 +50,7 @@ class ObjectTable(SharedTable):
     """
 
     def __init__(self, bucket: Bucket, folder: str, table: Any, check: Callable[[], None]) -> None:
-        self.place = bucket.address.shown
+        self.place = bucket.shown
         self._bucket = bucket
         self._folder = folder
         self._table = table
@@ -100,7 +99,7 @@ class ObjectTable(SharedTable):
         objects are left that take room and are never read.
         """
         versions = self._listed()
-        now_s = max(time.time(), versions[-1][2])
+        now_s = max(self._bucket.now_s(), versions[-1][2])
         expired = [name for _, name, when in versions[:-1] if now_s - when > keep_s]
         kept = [self._facts(name) for _, name, _ in versions if name not in expired]
         in_use = set[str]().union(*(facts.files for facts in kept))
@@ -150,7 +149,7 @@ class ObjectTables(LanceTables):
     """
 
     def __init__(self, bucket: Bucket, folder: str, connection: Any, check: Callable[[], None]) -> None:
-        self.place = bucket.address.shown
+        self.place = bucket.shown
         self.readers_lock = NoReadersLock()
         self._bucket = bucket
         self._folder = folder

@@ -1,4 +1,4 @@
-"""A lock of whoever writes to a collection, in a bucket that knows no locks.
+"""A lock of whoever writes, in a bucket that knows no locks.
 
 Turns are numbered. Whoever creates the object of the next number, which only one can, and finds that no
 higher one is there, has the lock. The holder writes its object again and again. The lock is free when the
@@ -18,9 +18,8 @@ from contextlib import contextmanager, suppress
 import filelock
 
 from nearsight.errors import StorageError
-from nearsight.store.lance.object_storage.bucket import Bucket
+from nearsight.object_storage.bucket import Bucket
 
-_FOLDER = "lock"
 _FREE = b"free"
 #: After so many seconds without a sign, a holder is taken for dead.
 TTL_S = 30.0
@@ -28,17 +27,20 @@ _LEAST_WAIT_S, _MOST_WAIT_S = 0.1, 2.0
 
 
 class Lease:
-    """The lock of one collection; the thread that holds it may enter again.
+    """A lock; the thread that holds it may enter again.
 
     Parameters
     ----------
     bucket : Bucket
+    folder : str, default "lock"
+        What the lock is called: its objects are in this folder.
     ttl_s : float
         See `TTL_S`; the same for everybody.
     """
 
-    def __init__(self, bucket: Bucket, ttl_s: float) -> None:
+    def __init__(self, bucket: Bucket, folder: str = "lock", *, ttl_s: float = TTL_S) -> None:
         self._bucket = bucket
+        self._folder = folder
         self._ttl_s = ttl_s
         self._own = threading.RLock()
         # Of the sign and the release.
@@ -59,7 +61,7 @@ class Lease:
             Without `blocking`, if somebody else holds it.
         """
         if not self._own.acquire(blocking=blocking):
-            raise filelock.Timeout(self._bucket.address.shown)
+            raise filelock.Timeout(self._bucket.shown)
         try:
             if not self._depth:
                 self._acquire(blocking=blocking)
@@ -88,27 +90,27 @@ class Lease:
         since_s, wait_s = time.monotonic(), _LEAST_WAIT_S
         while True:
             last = self._last()
-            content = self._bucket.read(_name(last)) if last else _FREE
+            content = self._bucket.read(self._name(last)) if last else _FREE
             if (last, content) != seen:
                 seen, since_s = (last, content), time.monotonic()
             is_abandoned = time.monotonic() - since_s > self._ttl_s
             if (content == _FREE or is_abandoned) and self._take(last + 1):
                 return
             if not blocking:
-                raise filelock.Timeout(self._bucket.address.shown)
+                raise filelock.Timeout(self._bucket.shown)
             time.sleep(wait_s)
             wait_s = min(_MOST_WAIT_S, 1.5 * wait_s)
 
     def _take(self, number: int) -> bool:
         token = _token()
-        if not self._bucket.create(_name(number), token):
+        if not self._bucket.create(self._name(number), token):
             return False
         # The number may be one that was used and deleted; then there is a higher one.
         if self._last() != number:
-            self._bucket.delete(_name(number))
+            self._bucket.delete(self._name(number))
             return False
         self._number, self._sign_s = number, time.monotonic()
-        self._bucket.delete(*[_name(old) for old in self._numbers() if old < number])
+        self._bucket.delete(*[self._name(old) for old in self._numbers() if old < number])
         self._ended = threading.Event()
         threading.Thread(target=self._keep, args=(self._ended,), daemon=True).start()
         return True
@@ -124,27 +126,26 @@ class Lease:
         started_s = time.monotonic()
         if self._last() != self._number:
             raise StorageError(
-                f"{self._bucket.address.shown}: this process gave no sign for {self._ttl_s:.0f} s, and"
+                f"{self._bucket.shown}: this process gave no sign for {self._ttl_s:.0f} s, and"
                 " another one writes now. Run the same command again; rows already saved are intact."
             )
-        self._bucket.write(_name(self._number), _token())
+        self._bucket.write(self._name(self._number), _token())
         self._sign_s = started_s
 
     def _release(self) -> None:
         with self._mutex, suppress(StorageError):  # then others wait until it counts as abandoned
             self._ended.set()
             if self._last() == self._number:
-                self._bucket.write(_name(self._number), _FREE)
+                self._bucket.write(self._name(self._number), _FREE)
 
     def _numbers(self) -> list[int]:
-        return sorted(int(name) for name in self._bucket.entries(_FOLDER) if name.isdecimal())
+        return sorted(int(name) for name in self._bucket.entries(self._folder) if name.isdecimal())
 
     def _last(self) -> int:
         return max(self._numbers(), default=0)
 
-
-def _name(number: int) -> str:
-    return f"{_FOLDER}/{number:012}"
+    def _name(self, number: int) -> str:
+        return f"{self._folder}/{number:012}"
 
 
 def _token() -> bytes:
