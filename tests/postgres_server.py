@@ -47,6 +47,11 @@ class PostgresServer:
         """Of its database, without a password: tests give it in PGPASSWORD."""
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def pid(self) -> int:
+        """Of the process whose children serve the connections."""
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         log = open(self._folder / "log", "ab")  # noqa: SIM115 - the server writes to it

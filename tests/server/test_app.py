@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi import FastAPI
 from prometheus_client import parser
+from server.processes import until
 from starlette.testclient import TestClient
 
 from nearsight.errors import InvalidParameterError, StorageError
-from nearsight.server import catalog
+from nearsight.server import catalog, request_threads
 from nearsight.server.errors import public_message
 from nearsight.server.log import JsonFormatter
+from nearsight.server.routes import collections
 from nearsight.server.service import Service
 from nearsight.services.keys import KeyStore
 from nearsight.services.server_settings import ServerSettings
@@ -249,6 +251,45 @@ def test_a_database_that_is_away_keeps_nobody_else_waiting(serve, monkeypatch):
     for n in range(20):
         assert client.get(f"/v1/collections/none-{n}/items").status_code == 404
     assert set(client.service.catalog._opening) == {"shop", "photos"}
+
+
+def test_a_database_that_never_answers_holds_its_own_threads_only(serve, monkeypatch):
+    may_answer = threading.Event()
+    opened = catalog.Collection.open
+
+    def open_never(place, **options):
+        if "://" not in str(place):
+            return opened(place, **options)
+        may_answer.wait()
+        raise StorageError(f"{place} is away")
+
+    monkeypatch.setattr(catalog.Collection, "open", open_never)
+    monkeypatch.setattr(catalog, "_OPENING_S", 1000)
+    monkeypatch.setattr(request_threads, "_HELD_S", 0.1)
+    monkeypatch.setattr(collections, "_LISTED_S", 0.2)
+    client = serve(mount=("shop=postgres://db/x?collection=y",), deadline_s=0.2)
+    client.post("/v1/collections", json={"name": "photos"})
+    calls = [
+        ("GET", "/v1/collections/shop"),
+        ("GET", "/v1/collections/shop/items"),
+        ("POST", "/v1/collections/shop/search"),
+    ]
+    # More than there are threads, by the routes of the framework and by those beside it.
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda call: client.request(*call, json={"id": "0" * 32}), 3 * calls))
+        assert {each.status_code for each in answers} == {503}
+        assert {each.json()["error"]["code"] for each in answers} == {"collection_away"}
+        assert all(int(each.headers["retry-after"]) >= 1 for each in answers)
+        assert client.get("/v1/collections/photos/items").status_code == 200
+        listed = {each["name"]: each for each in client.get("/v1/collections").json()["collections"]}
+        assert listed["photos"]["images"] == 0
+        assert "does not answer" in listed["shop"]["problem"]
+        # All of its threads are held: nobody waits for one any more.
+        monkeypatch.setattr(client.service._threads_elsewhere["shop"], "_answer_s", 1000)
+        assert client.get("/v1/collections/shop/items").status_code == 503
+        may_answer.set()
+    until(lambda: client.get("/v1/collections/shop/items").status_code == 507)
+    assert [each.name for each in threading.enumerate()].count("nearsight-shop-0") == 1
 
 
 def test_the_rate_of_a_key_is_limited(serve):

@@ -80,7 +80,7 @@ def models(client: object) -> Operation[list[dict[str, Any]]]:
 
 
 def collections(client: object) -> Operation[list[dict[str, Any]]]:
-    """Return the collections of the service: name, number of images, model."""
+    """Return the collections of the service: name, number of images, model; or the name and a problem."""
     answer = yield Request("GET", "/v1/collections")
     listed: list[dict[str, Any]] = answer.json()["collections"]
     return listed

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from nearsight.server.errors import Problem
 from nearsight.server.limits import RateLimit
+from nearsight.server.request_threads import note_collection
 from nearsight.services.keys import ApiKey, KeyStore
 
 COOKIE = "nearsight_session"
@@ -111,6 +112,7 @@ class Admission(HTTPBearer):
     async def __call__(self, request: HTTPConnection) -> Any:
         """Return the key of a request; see `Gate.admit`."""
         gate: Gate = request.app.state.service.gate
+        note_collection(request.path_params)
         return gate.admit(request, self.scope)
 
 

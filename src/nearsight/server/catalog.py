@@ -108,6 +108,10 @@ class CollectionCatalog:
         mount = self._mounts.get(name)
         return mount if mount and not is_directory(mount) else str(self.directory(name).absolute())
 
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether a collection of this name lies in a database or a bucket, which may be away."""
+        return name in self._mounts and not is_directory(self._mounts[name])
+
     def shown_place(self, name: str) -> str:
         """Return the place of a collection as it may be written down: without the password of a URI."""
         return shown_uri(self.place(name))
@@ -233,15 +237,18 @@ class CollectionCatalog:
         self.open(name)
         return (self._detectors / name).absolute()
 
-    def remove_unlisted_uploads(self, before_s: float) -> None:
+    def names_of_uploads(self) -> list[str]:
+        """Return the names under which files were uploaded."""
+        return [each.name for each in self._uploads.iterdir()] if self._uploads.is_dir() else []
+
+    def remove_unlisted_uploads(self, name: str, before_s: float) -> None:
         """Remove uploaded files that were never acknowledged; see `uploads.remove_unlisted`."""
-        for folder in self._uploads.iterdir() if self._uploads.is_dir() else ():
-            with contextlib.suppress(Problem):  # no collection has that name
-                collection = self.open(folder.name)
-                # Read before the rows are: what is put back meanwhile is in one of the two.
-                entries = self.trash(folder.name, collection).entries()
-                trashed = [file.path for entry in entries for file in entry.files]
-                remove_unlisted(collection, folder, before_s=before_s, but=trashed)
+        with contextlib.suppress(Problem):  # no collection has that name
+            collection = self.open(name)
+            # Read before the rows are: what is put back meanwhile is in one of the two.
+            entries = self.trash(name, collection).entries()
+            trashed = [file.path for entry in entries for file in entry.files]
+            remove_unlisted(collection, self.uploads(name), before_s=before_s, but=trashed)
 
     def result_file(self, name: str, kind: str) -> Path:
         """Return where the latest result of an analysis lies; its directory exists."""

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from nearsight.server.auth import Admission
 from nearsight.server.errors import Renderers
+from nearsight.server.request_threads import note_collection
 from nearsight.server.service import Service
 
 
@@ -58,6 +59,7 @@ class DirectRoutes:
         try:
             request = Request(scope, receive, send)
             cast("Service", self.app.state.service).gate.admit(request, needed)
+            note_collection(parameters)
             response = await route.endpoint(request, **parameters)
         except Exception as error:
             response = self._renderers.answer(error, scope["path"])

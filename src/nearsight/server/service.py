@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from nearsight.server.jobs import JobRunner
 from nearsight.server.limits import RateLimit
 from nearsight.server.metrics import Metrics
 from nearsight.server.model_pool import ModelPool, ModelSource, n_workers
+from nearsight.server.request_threads import RequestThreads, requested_collection
 from nearsight.services.jobs import JobTable
 from nearsight.services.keys import KeyStore, key_of
 from nearsight.services.recommenders import RecommenderCache
@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 _MB = 2**20
 # Searches and writes that run at once; each may use several cores by itself.
 _N_THREADS = 4
+# A stop does not wait for a database that may never answer.
+_GRACE_ELSEWHERE_S = 1.0
 _SWEEP_S = 15.0
 # The time of a file is this coarse on some file systems.
 _CLOCK_STEP_S = 2.0
@@ -118,16 +120,28 @@ class Service:
         #: What every job is told of this machine.
         self.worker_args = {"device": device, "cache_dir": None if cache_dir is None else str(cache_dir)}
         self.stopping = asyncio.Event()
-        self._threads = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="nearsight-request")
+        self._threads = RequestThreads(_N_THREADS, "nearsight-request")
+        self._threads_elsewhere: dict[str, RequestThreads] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._in_background: dict[str, asyncio.Task[None]] = {}
         self._why_not_ready = "the model is being loaded"
         self._since = time.time()
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
-        """Run something that blocks, outside of the event loop."""
-        call = partial(function, *args, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        """Run something that blocks, outside of the event loop.
+
+        A request for a collection in a database has threads that others do not need.
+
+        Raises
+        ------
+        Problem
+            503: that database does not answer.
+        """
+        return await self._threads_of(requested_collection.get()).run(partial(function, *args, **options))
+
+    async def in_thread_of(self, collection: str, function: Callable[..., _T], *args: Any) -> _T:
+        """Do as `in_thread` for a request that names a collection."""
+        return await self._threads_of(collection).run(partial(function, *args))
 
     def in_background(self, name: str, function: Callable[[], object]) -> None:
         """Run something that blocks and that nobody waits for; not while the same is running."""
@@ -164,7 +178,8 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.dispatcher.close(self.settings.grace_s)
         self.models.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        elsewhere = [threads.close(_GRACE_ELSEWHERE_S) for threads in self._threads_elsewhere.values()]
+        await asyncio.gather(self._threads.close(self.settings.grace_s), *elsewhere)
 
     def why_not_ready(self) -> str:
         """Return why requests should go elsewhere; empty if the service is ready."""
@@ -189,9 +204,24 @@ class Service:
 
     async def _remove_unlisted_uploads(self) -> None:
         try:
-            await self.in_thread(self.catalog.remove_unlisted_uploads, self._since - _CLOCK_STEP_S)
-        except Exception as error:  # it is tried again at the next start
+            names = await self.in_thread(self.catalog.names_of_uploads)
+        except OSError as error:
             _log.warning("uploads that were never acknowledged are left", exc_info=error)
+            return
+        clean, before_s = self.catalog.remove_unlisted_uploads, self._since - _CLOCK_STEP_S
+        cleaned = [self.in_thread_of(name, clean, name, before_s) for name in names]
+        for name, outcome in zip(names, await asyncio.gather(*cleaned, return_exceptions=True), strict=True):
+            if isinstance(outcome, Exception):  # it is tried again at the next start
+                _log.warning("uploads to %s that were never acknowledged are left", name, exc_info=outcome)
+
+    def _threads_of(self, collection: str) -> RequestThreads:
+        if not self.catalog.is_elsewhere(collection):
+            return self._threads
+        if collection not in self._threads_elsewhere:
+            self._threads_elsewhere[collection] = RequestThreads(
+                _N_THREADS, f"nearsight-{collection}", answer_s=self.settings.deadline_s
+            )
+        return self._threads_elsewhere[collection]
 
     def _check_disk(self) -> None:
         try:

@@ -52,7 +52,9 @@ class ServerSettings:
     queue: int = _setting(256, "Images and texts that may wait.")
     queue_mb: int = _setting(256, "Megabytes that may wait.")
     max_wait_s: float = _setting(10.0, "Refuse a request that would wait longer than this.")
-    deadline_s: float = _setting(60.0, "Drop what has waited longer than this.")
+    deadline_s: float = _setting(
+        60.0, "Drop what has waited longer than this, in the queue or for a database."
+    )
     max_request_mb: int = _setting(64, "Largest body of a request.")
     max_image_mb: int = _setting(20, "Largest image of a request.")
     max_pixels: int = _setting(100_000_000, "Most pixels of an image.")

@@ -1,5 +1,6 @@
 """Collections: list, create, open, delete."""
 
+import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -7,8 +8,13 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from nearsight.collection import Collection
+from nearsight.errors import NearsightError
 from nearsight.server.auth import requires
+from nearsight.server.errors import Problem, problem_of
 from nearsight.server.service import Service
+
+# How long the list waits for a collection in a database.
+_LISTED_S = 3.0
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
@@ -26,13 +32,10 @@ class NewCollection(BaseModel):
 
 @router.get("", dependencies=[requires("read")])
 async def list_collections(request: Request) -> dict[str, Any]:
-    """Return all collections."""
+    """Return all collections. One that cannot be opened now has a `problem` beside its name."""
     service: Service = request.app.state.service
-
-    def facts() -> list[dict[str, Any]]:
-        return [_summary(name, service.catalog.open(name)) for name in service.catalog.names()]
-
-    return {"collections": await service.in_thread(facts)}
+    names = await service.in_thread(service.catalog.names)
+    return {"collections": await asyncio.gather(*(_summary_or_problem(service, name) for name in names))}
 
 
 @router.post("", status_code=201, dependencies=[requires("write")])
@@ -80,6 +83,19 @@ async def delete_collection(request: Request, name: str) -> Response:
     service: Service = request.app.state.service
     await service.in_thread(service.catalog.delete, name)
     return Response(status_code=204)
+
+
+async def _summary_or_problem(service: Service, name: str) -> dict[str, Any]:
+    def facts() -> dict[str, Any]:
+        return _summary(name, service.catalog.open(name))
+
+    try:
+        limit_s = _LISTED_S if service.catalog.is_elsewhere(name) else None
+        return await asyncio.wait_for(service.in_thread_of(name, facts), limit_s)
+    except asyncio.TimeoutError:
+        return {"name": name, "problem": "the database of this collection does not answer"}
+    except (Problem, NearsightError) as error:
+        return {"name": name, "problem": problem_of(error).detail}
 
 
 def _summary(name: str, collection: Collection) -> dict[str, Any]:

@@ -31,6 +31,14 @@ T = TypeVar("T")
 #: Seconds to wait before each further try, while a server restarts.
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 _CONNECT_TIMEOUT_S = "10"
+# A machine that has gone without a word is noticed within a minute, not after the quarter of an hour that TCP
+# takes by itself.
+_SILENCE = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
 # The server ends connections, or does not take any yet: 57P01 to 57P03; 08 is the connection itself.
 _AWAY_STATES = ("57P01", "57P02", "57P03", "08", "53300")
 _REFUSED = ("28", "3D")
@@ -133,6 +141,8 @@ class ConnectionPool:
             ) from None
         options.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
         options.setdefault("application_name", "nearsight")
+        for name, value in _SILENCE.items():
+            options.setdefault(name, value)
         # Without prepared statements: a pooler may give each transaction to another server process.
         connection = psycopg.connect(**options, autocommit=True, prepare_threshold=None)
         # Text that came from a file name or metadata has no type that the server could not infer.
