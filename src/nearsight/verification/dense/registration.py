@@ -108,7 +108,7 @@ def register(thumbnails: Pixels, pairs: ArrayLike, aspects: ArrayLike | None = N
 
     Notes
     -----
-    A pair costs about half a millisecond, or four where the agreement is high.
+    A pair costs about half a millisecond, or two where the agreement is high.
     """
     if thumbnails.shape[1:] != (SIDE_PX, SIDE_PX):
         raise InvalidParameterError(
