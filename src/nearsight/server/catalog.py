@@ -21,6 +21,7 @@ from nearsight.collection import Collection, Item
 from nearsight.collection.create import create_like
 from nearsight.errors import CollectionNotFoundError
 from nearsight.models import Backend, load_model, load_text_encoder
+from nearsight.server.collection_folders import CollectionFolders, identity
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
 from nearsight.server.uploads import remove_unlisted
@@ -68,15 +69,15 @@ class CollectionCatalog:
         cache_dir: Path | None = None,
     ) -> None:
         self._own = Path(settings.data) / "collections"
-        self._uploads = Path(settings.data) / "uploads"
-        self._results = Path(settings.data) / "results"
-        self._detectors = Path(settings.data) / "detectors"
+        self._uploads, self._results, self._detectors = (
+            CollectionFolders(Path(settings.data) / kind) for kind in ("uploads", "results", "detectors")
+        )
         self._mounts = settings.pairs("mount")
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
         self._device, self._cache_dir = device, cache_dir
         self._open: dict[str, tuple[int, Collection]] = {}
-        self._orders: OrderedDict[tuple[str, str | Filter | None], _Order] = OrderedDict()
+        self._orders: OrderedDict[tuple[str, str, str | Filter | None], _Order] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -168,7 +169,7 @@ class CollectionCatalog:
 
     def trash(self, name: str, collection: Collection) -> Trash:
         """Return the trash of a collection: files below a root, and uploads, may go there."""
-        return Trash(collection, [*self.roots.values(), self.uploads(name)])
+        return Trash(collection, [*self.roots.values(), self._uploads.of(name, collection)])
 
     def open_with(self, name: str, backend: Backend) -> Collection:
         """Return a collection that embeds with a loaded model."""
@@ -211,35 +212,33 @@ class CollectionCatalog:
         """
         if name in self._mounts:
             raise Problem(403, "this collection is mounted; delete its directory on the machine itself")
-        self.open(name)
+        collection = self.open(name)
         directory = self.directory(name)
         with self._lock:
             self._open.pop(name, None)
         # The manifest first: a crash in between leaves no half collection that opens.
         (directory / "collection.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(self.uploads(name), ignore_errors=True)
-        shutil.rmtree(self._results / name, ignore_errors=True)
-        shutil.rmtree(self._detectors / name, ignore_errors=True)
+        for folders in (self._uploads, self._results, self._detectors):
+            folders.remove(name, collection)
 
     def uploads(self, name: str) -> Path:
-        """Return where the uploaded files of a collection lie."""
-        return self._uploads / name
+        """Return where the uploaded files of a collection lie, which must exist."""
+        return self._uploads.of(name, self.open(name))
 
     def table_file(self, name: str, title: str) -> Path:
         """Return where an uploaded table waits for its job; its directory exists."""
-        folder = self._results / name / "tables"
+        folder = self._results.of(name, self.open(name)) / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{title}.csv"
 
     def detectors(self, name: str) -> Path:
         """Return where the detectors of a collection lie, which must exist."""
-        self.open(name)
-        return (self._detectors / name).absolute()
+        return self._detectors.of(name, self.open(name)).absolute()
 
     def names_of_uploads(self) -> list[str]:
         """Return the names under which files were uploaded."""
-        return [each.name for each in self._uploads.iterdir()] if self._uploads.is_dir() else []
+        return self._uploads.names()
 
     def remove_unlisted_uploads(self, name: str, before_s: float) -> None:
         """Remove uploaded files that were never acknowledged; see `uploads.remove_unlisted`."""
@@ -251,9 +250,9 @@ class CollectionCatalog:
             remove_unlisted(collection, self.uploads(name), before_s=before_s, but=trashed)
 
     def result_file(self, name: str, kind: str) -> Path:
-        """Return where the latest result of an analysis lies; its directory exists."""
+        """Return where the latest result of an analysis of a collection lies; its directory exists."""
         ending = {"map": "bin", "recommendations": "csv"}.get(kind, "json")
-        folder = self._results / name
+        folder = self._results.of(name, self.open(name))
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{kind}.{ending}"
 
@@ -265,7 +264,6 @@ class CollectionCatalog:
         Problem
             404: there is no such collection, or no result yet.
         """
-        self.open(name)
         file = self.result_file(name, kind)
         if not file.exists():
             raise Problem(
@@ -306,7 +304,7 @@ class CollectionCatalog:
         """
         collection = self.open(name)
         count = collection.count(where)
-        key = (name, where)
+        key = (name, identity(collection), where)
         order = self._orders.get(key)
         now = time.monotonic()
         if order is None or order.count != count or now - order.since > _ORDER_S:

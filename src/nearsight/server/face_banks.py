@@ -8,6 +8,7 @@ from nearsight.errors import CollectionNotFoundError
 from nearsight.faces import FaceBank, FaceReader
 from nearsight.faces.storage import FILENAME
 from nearsight.server.catalog import CollectionCatalog
+from nearsight.server.collection_folders import identity
 from nearsight.server.errors import Problem
 from nearsight.services.faces import bank_directory, open_or_create_bank
 
@@ -25,7 +26,8 @@ class FaceBanks:
     def __init__(self, catalog: CollectionCatalog, **reader_options: Any) -> None:
         self._catalog = catalog
         self._reader_options = {"progress": False, **reader_options}
-        self._open: dict[str, FaceBank] = {}
+        # By name, with the identity of the collection: another one of that name has another bank.
+        self._open: dict[str, tuple[str, FaceBank]] = {}
         self._reader: FaceReader | None = None
         self._lock = threading.Lock()
 
@@ -42,10 +44,10 @@ class FaceBanks:
         Problem
             404: nobody has looked for faces yet.
         """
-        directory = self.directory(name)
+        directory, own = self.directory(name), identity(self._catalog.open(name))
         with self._lock:
-            bank = self._open.get(name)
-            if bank is None or not (directory / FILENAME).exists():
+            owner, bank = self._open.get(name, ("", None))
+            if bank is None or owner != own or not (directory / FILENAME).exists():
                 self._open.pop(name, None)
                 try:
                     bank = FaceBank.open(directory, **self._reader_options)
@@ -55,7 +57,7 @@ class FaceBanks:
                         f"no faces were found yet; POST to /v1/collections/{name}/faces",
                         code="no_result",
                     ) from None
-                self._open[name] = bank
+                self._open[name] = own, bank
             return bank
 
     def with_models(self, name: str, *, create: bool = False) -> FaceBank:
