@@ -152,6 +152,12 @@ def test_more_or_larger_images_never_take_less() -> None:
         assert len(set(numbers)) == 4
 
 
+def test_few_rows_have_no_index() -> None:
+    few, many = values(Needs(49_999, 512)), values(Needs(50_000, 512))
+    assert many.keys() - few.keys() == {"index", "index build"}
+    assert str(few["index type"]).startswith("none")
+
+
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="images is 0"):
         estimate(Needs(0, 512), Sample())

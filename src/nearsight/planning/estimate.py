@@ -195,19 +195,19 @@ def _disk(needs: Needs, sample: Sample) -> list[Line]:
     n, n_bytes = needs.images, 2 if needs.storage == "float16" else 4
     thumbnail = sample.thumbnail_bytes or _THUMBNAIL_BYTES
     measured = "of these images" if sample.thumbnail_bytes else "on photographs"
-    return [
+    lines = [
         _gigabytes("vectors", n * needs.dim * n_bytes, f"n x d x {n_bytes} bytes"),
         _gigabytes("thumbnails", n * thumbnail, f"n x {thumbnail / 1000:.1f} kB, the mean {measured}"),
         _gigabytes("paths, sizes, dates", n * _ROW_BYTES, f"n x {_ROW_BYTES} bytes"),
-        _gigabytes("index", _index_bytes(n, needs.dim), f"n x (d x 4 bits + {_INDEX_ROW_BYTES} bytes)"),
-        _line(
-            "index build",
-            _INDEX_SECONDS * (n / _INDEX_ROWS) ** _INDEX_EXPONENT * (needs.dim / _INDEX_DIM) / 60,
-            "minutes of a core",
-            "scaled",
-            "181 s for 1,000,000 x 512, x n^1.11 x d",
-        ),
     ]
+    if n >= _MIN_INDEXED_ROWS:
+        minutes = _INDEX_SECONDS * (n / _INDEX_ROWS) ** _INDEX_EXPONENT * (needs.dim / _INDEX_DIM) / 60
+        rule = "181 s for 1,000,000 x 512, x n^1.11 x d"
+        lines += [
+            _gigabytes("index", _index_bytes(n, needs.dim), f"n x (d x 4 bits + {_INDEX_ROW_BYTES} bytes)"),
+            _line("index build", minutes, "minutes of a core", "scaled", rule),
+        ]
+    return lines
 
 
 def _search(needs: Needs) -> list[Line]:
@@ -264,7 +264,8 @@ def _search_in_memory(n: int, d: int) -> tuple[float, str]:
 
 
 def _index_bytes(n: int, d: int) -> float:
-    return n * (d * _INDEX_BITS / 8 + _INDEX_ROW_BYTES)
+    """Return the size of the index; of few rows there is none."""
+    return n * (d * _INDEX_BITS / 8 + _INDEX_ROW_BYTES) if n >= _MIN_INDEXED_ROWS else 0.0
 
 
 def _postgres(n: int, d: int, number_bytes: int) -> Line:
