@@ -2,10 +2,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from nearsight import list_models
+from nearsight.errors import InvalidParameterError
+from nearsight.evaluation import LabeledFolder
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
-from nearsight.services.evaluation import installed_models, learned_by
+from nearsight.services.evaluation import installed_models, learned_by, require_unlearned
+from nearsight.training import content_digest
 
 
 def test_every_known_model_is_compared_or_has_a_reason(monkeypatch):
@@ -34,3 +40,27 @@ def test_a_trained_folder_says_which_classes_it_learned(tmp_path):
     names += [f"{names[0]}#centered", "efficientnet-lite0", f"hub:{tmp_path / 'new'}"]
     classes = frozenset({"a", "b"})
     assert learned_by(names) == {names[0]: classes, f"{names[0]}#centered": classes}
+
+
+def test_images_that_a_model_learned_from_are_not_searched_for(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(6)]
+    for path in paths:
+        Path(path).write_text(path)
+    learned = tmp_path / "model"
+    learned.mkdir()
+    (learned / "learned-images.txt").write_text("\n".join(map(content_digest, paths[:2])))
+    models = [f"dir:{learned}#centered", "efficientnet-lite0"]
+    folder = LabeledFolder(paths, list("aabbcc"), [""] * 6)
+    assert require_unlearned(folder, models).splits == ["train"] * 2 + ["test"] * 4
+    assert require_unlearned(folder, models[1:]) is folder
+    # A file that is gone is told by who embeds it.
+    Path(paths[5]).unlink()
+    assert require_unlearned(folder, models).splits == ["train"] * 2 + ["test"] * 4
+    split = replace(folder, splits=["test", "train", "test", "validation", "train", "train"])
+    assert require_unlearned(split, models).splits == ["train", "train", "test", "train", "train", "train"]
+    fair = replace(split, splits=["train"] * 5 + ["test"])
+    assert require_unlearned(fair, models) is fair
+    with pytest.raises(InvalidParameterError, match="into a folder test"):
+        require_unlearned(replace(folder, splits=["test"] * 2 + ["train"] * 4), models)
+    with pytest.raises(InvalidParameterError, match="learned from each image"):
+        require_unlearned(LabeledFolder(paths[:2], list("ab"), ["", ""]), models)

@@ -14,7 +14,7 @@ from nearsight.errors import InvalidParameterError, MissingExtraError, ParityErr
 from nearsight.evaluation import Estimate, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
-from nearsight.training import require_free, train, write_model
+from nearsight.training import content_digest, learned_images, require_free, train, write_model
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import (
     DimensionResult,
@@ -154,11 +154,15 @@ def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, 
     is_test = np.array([split == "test" for split in folder.splits])
     twin = int(np.flatnonzero(~is_test & (np.array(folder.labels) == "class 1"))[0])
     groups[twin] = groups[np.flatnonzero(is_test)[0]]
+    twin_content = content_digest(folder.paths[twin])
     result = train(folder, groups, model=small_network, n_views=1, dim=6, progress=False)
     assert result.has_test_split
     assert result.n_fitted == 9 * 12 - 1
     assert result.dim == 6
     assert [Path(failure.path).name for failure in result.failed] == ["broken.png"]
+    write_model(result, tmp_path / "model")
+    learned = [content_digest(str(path)) in learned_images(tmp_path / "model") for path in files]
+    assert learned == [int(path.stem) < 12 and content_digest(str(path)) != twin_content for path in files]
 
 
 def quality(seen, unseen_low, wide_high=0.01):

@@ -2,7 +2,13 @@
 
 from nearsight.training.augmentation import AUGMENTATIONS, contact_sheet
 from nearsight.training.feature_embedder import FeatureEmbedder
-from nearsight.training.model_folder import learned_classes, require_free, write_model
+from nearsight.training.model_folder import (
+    content_digest,
+    learned_classes,
+    learned_images,
+    require_free,
+    write_model,
+)
 from nearsight.training.results import Figure, Training
 from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, feature_embedder, train
 
@@ -14,8 +20,10 @@ __all__ = [
     "Figure",
     "Training",
     "contact_sheet",
+    "content_digest",
     "feature_embedder",
     "learned_classes",
+    "learned_images",
     "require_free",
     "train",
     "write_model",

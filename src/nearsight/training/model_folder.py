@@ -1,5 +1,6 @@
 """Writes a trained model as a folder that ``dir:FOLDER`` opens: network, facts, card, curve."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import numpy as np
 from nearsight._version import __version__
 from nearsight.artifacts import remedy
 from nearsight.errors import InvalidParameterError, ParityError, StorageError
+from nearsight.images.path_encoding import decode_path
 from nearsight.models.huggingface.folder import FACTS_FILE, MODEL_FILE
 from nearsight.models.onnx_file import READ_FROM_FILE
 from nearsight.models.runtimes.onnx import OnnxBackend
@@ -23,6 +25,8 @@ from nearsight.training.results import Training
 
 #: What a training did, as JSON.
 RECORD = "training.json"
+#: SHA-256 of each file that the model learned from, one a line.
+LEARNED = "learned-images.txt"
 CARD = "README.md"
 
 _MAX_DIFFERENCE = 1e-4
@@ -61,6 +65,7 @@ def write_model(training: Training, directory: Path, extra: Mapping[str, str] | 
         FACTS_FILE: json.dumps(facts, indent=2).encode() + b"\n",
         RECORD: json.dumps(record, indent=2).encode() + b"\n",
         CARD: card(training, [name for name in extra if name.endswith(".svg")]).encode(),
+        LEARNED: "".join(f"{digest}\n" for digest in sorted(set(training.learned))).encode(),
         **{name: text.encode() for name, text in extra.items()},
     }
     try:
@@ -90,6 +95,24 @@ def learned_classes(directory: Path) -> frozenset[str]:
         return frozenset()
     classes = record.get("classes") if isinstance(record, dict) else None
     return frozenset(map(str, classes)) if isinstance(classes, list) else frozenset()
+
+
+def learned_images(directory: Path) -> frozenset[str]:
+    """Return `content_digest` of the images that a trained model learned from; empty as `learned_classes` is.
+
+    Parameters
+    ----------
+    directory : Path
+    """
+    try:
+        return frozenset((directory / LEARNED).read_text("ascii").split())
+    except (OSError, ValueError):
+        return frozenset()
+
+
+def content_digest(path: str) -> str:
+    """Return the SHA-256 of a file, by which an image is known again wherever it lies."""
+    return hashlib.sha256(Path(decode_path(path)).read_bytes()).hexdigest()
 
 
 def require_free(directory: Path) -> None:

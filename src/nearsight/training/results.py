@@ -85,6 +85,8 @@ class Training:
         Whether the classes are few images of one thing each, and whole things were held out.
     classes : sequence of str
         The learned classes by name; empty for pairs, which have no names.
+    learned : sequence of str
+        SHA-256 of each file that the saved model was fitted on.
     """
 
     base: ModelSpec
@@ -107,6 +109,7 @@ class Training:
     layers: dict[str, Any] | None = None
     holds_pairs: bool = False
     classes: Sequence[str] = ()
+    learned: Sequence[str] = ()
 
     @property
     def depth(self) -> str:

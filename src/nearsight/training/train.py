@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.evaluation import LabeledFolder, estimate, paired_difference
 from nearsight.evaluation.metrics import Task, probe_accuracy, retrieval
-from nearsight.images.path_encoding import decode_path
 from nearsight.models import DEFAULT_MODEL
 from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
@@ -24,6 +23,7 @@ from nearsight.progress import steps
 from nearsight.training.augmentation import augmentation
 from nearsight.training.feature_embedder import FeatureEmbedder
 from nearsight.training.losses import loss_facts
+from nearsight.training.model_folder import content_digest
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
 from nearsight.training.selection import TrainingData, choose_map
@@ -199,6 +199,8 @@ def train(
     else:
         # Without a folder of test images, all images may serve, once the figures are known.
         saved = of_fitted if folder.has_split else data
+    contents = [content_digest(path) for path in folder.paths]
+    learned = range(len(contents)) if saved is data else fitted
     task = Task.split(data.y, data.groups, is_test)
     if folder.holds_pairs:
         rows = np.flatnonzero(is_test)
@@ -221,11 +223,12 @@ def train(
         n_classes=len(np.unique(saved.y)),
         has_test_split=folder.has_split,
         holds_pairs=folder.holds_pairs,
-        data_sha256=_data_sha256(folder),
+        data_sha256=_data_sha256(folder, contents),
         seconds=time.perf_counter() - started,
         failed=[*folder.failed, *failed],
         layers=None if layers is None else layers.record,
         classes=[] if folder.holds_pairs else names[np.unique(saved.y)].tolist(),
+        learned=[contents[row] for row in learned],
     )
 
 
@@ -330,10 +333,10 @@ def _figures(
     }
 
 
-def _data_sha256(folder: LabeledFolder) -> str:
+def _data_sha256(folder: LabeledFolder, contents: Sequence[str]) -> str:
     """Return a hash of every image's class, split and content, in an order that paths do not change."""
-    digests = []
-    for path, label, split in zip(folder.paths, folder.labels, folder.splits, strict=True):
-        content = hashlib.sha256(Path(decode_path(path)).read_bytes()).hexdigest()
-        digests.append(f"{split}\0{label}\0{content}")
+    digests = [
+        f"{split}\0{label}\0{content}"
+        for content, label, split in zip(contents, folder.labels, folder.splits, strict=True)
+    ]
     return hashlib.sha256("\n".join(sorted(digests)).encode("utf-8", "surrogatepass")).hexdigest()

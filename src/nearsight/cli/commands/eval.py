@@ -82,15 +82,22 @@ def evaluate(
 
     The smallest difference that so many images can show comes first. Each metric has a 95 % interval. Two
     models that the images cannot tell apart are a tie, and the faster one is recommended. Classes that a
-    trained model did not learn are judged apart. The vectors shortened by PCA show how many numbers are
-    enough.
+    trained model did not learn are judged apart, and no image that one learned from is searched for. The
+    vectors shortened by PCA show how many numbers are enough.
     """
     from nearsight import evaluation
     from nearsight.services.collections import temporary_collection
-    from nearsight.services.evaluation import installed_models, learned_by
+    from nearsight.services.evaluation import installed_models, learned_by, require_unlearned
 
     names, skipped = (list(models), []) if models else installed_models()
-    labeled = evaluation.read_labeled_folder(folder, exclusions)
+    read = evaluation.read_labeled_folder(folder, exclusions)
+    labeled = require_unlearned(read, names)
+    if labeled is not read:
+        n = labeled.splits.count("test")
+        run.console.note(
+            f"Note: a model learned from some of these images. Only the {text_format.count(n, 'other')} are"
+            " searched for, so that no model has an advantage."
+        )
     with temporary_collection(
         [str(folder)],
         device=run.device,
