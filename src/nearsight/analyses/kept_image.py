@@ -256,9 +256,9 @@ def _of_file(item: Item, function: Callable[[bytes], _T]) -> _T | None:
 
 
 def _thumbnail(jpeg: bytes) -> _Thumbnail:
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    look = image.resize((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX)
-    return _Thumbnail(dense.edge_strengths(jpeg), np.asarray(look))
+    image = Image.open(io.BytesIO(jpeg))
+    look = image.convert("RGB").resize((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX)
+    return _Thumbnail(dense.edge_strengths(image), np.asarray(look))
 
 
 def _rows_with_overlay(rows: Ints, pairs: Ints, edges: dict[int, NDArray[np.float32]]) -> set[int]:

@@ -54,7 +54,7 @@ def edit_hashes(thumbnails: Pixels) -> Signs:
     for start in range(0, len(thumbnails), _BATCH):
         pixels = downscale(thumbnails[start : start + _BATCH], _DOWNSCALING).reshape(-1, len(waves))
         amplitudes = np.tensordot(pixels, waves, axes=1)
-        signs = np.sign(amplitudes) * (np.abs(amplitudes) > _LEAST_AMPLITUDE)
+        signs = (amplitudes > _LEAST_AMPLITUDE).view(np.int8) - (amplitudes < -_LEAST_AMPLITUDE).view(np.int8)
         # Black corners would make all turned plain colors alike.
         signs[~signs[:, 0].any(axis=1)] = 0
         hashes[:, start : start + _BATCH] = signs.swapaxes(0, 1)

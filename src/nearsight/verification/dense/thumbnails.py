@@ -39,10 +39,14 @@ def gray_thumbnail(image: bytes | Image.Image) -> Pixels:
     return np.asarray(gray)
 
 
-def edge_strengths(thumbnail: bytes) -> Floats:
-    """Return the mean strength of a thumbnail's edges, in gray levels, in each of 16 × 16 cells."""
-    gray = np.asarray(Image.open(io.BytesIO(thumbnail)).convert("L"), np.float32)
-    strength = Image.fromarray(np.abs(ndimage.laplace(gray, mode="nearest")))
+def edge_strengths(thumbnail: bytes | Image.Image) -> Floats:
+    """Return the mean strength of the edges of a thumbnail (JPEG), in gray levels, in 16 × 16 cells."""
+    image = Image.open(io.BytesIO(thumbnail)) if isinstance(thumbnail, bytes) else thumbnail
+    gray = np.pad(np.asarray(image.convert("L"), np.int16), 1, mode="edge")
+    # The Laplace operator in whole numbers.
+    here = gray[1:-1, 1:-1]
+    laplace = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * here
+    strength = Image.fromarray(np.abs(laplace).astype(np.float32))
     return np.asarray(strength.resize((EDGE_CELLS, EDGE_CELLS), Image.Resampling.BOX))
 
 
