@@ -93,6 +93,22 @@ def csv_row(cells: Iterable[str]) -> bytes:
     return line.getvalue().encode("utf-8", "surrogateescape")
 
 
+def csv_cell(value: Any) -> str:
+    """Return a value of metadata as `services.csv_tables` reads it.
+
+    Examples
+    --------
+    >>> [csv_cell(value) for value in (None, True, 3.0, 0.5, "a")]
+    ['', 'true', '3', '0.5', 'a']
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    # Numbers are stored as float64.
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    return "" if value is None else str(value)
+
+
 def csv_text(cell: str) -> str:
     """Return what a cell of a CSV table says, without the mark of `csv_row`.
 

@@ -173,12 +173,28 @@ def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, 
     assert n_images() == 25
 
 
-def test_the_audit_names_issues_by_kind(page, page_service, album):
+def test_the_audit_names_issues_and_what_is_marked_goes_to_the_trash_and_back(page, page_service, album):
     expected = page_service.client.get("/v1/collections/album/audit").json()["counts"]
     page.goto(f"#/{album}/audit")
     page.get_by_text("issue").first.wait_for()
     for kind, n in expected.items():
         page.get_by_role("heading", name=f"{kind.replace('_', ' ')} ({n})").wait_for()
+    # A marked image goes into the trash, and its issues with it; both come back.
+    page.locator(".pile button").first.focus()
+    page.keyboard.press("Space")
+    marked = page.locator(".pile [data-id]").first.get_attribute("data-id")
+    assert page.locator(".pile button").first.get_attribute("aria-pressed") == "true"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export CSV").click()
+    header, row = download.value.path().read_text().splitlines()
+    assert (header.split(",")[:2], row.split(",")[0]) == (["id", "path"], marked)
+    page.keyboard.press("Shift+Delete")
+    page.locator(f".pile [data-id='{marked}']").wait_for(state="detached")
+    assert page_service.client.get(f"/v1/collections/album/items/{marked}").status_code == 404
+    page.keyboard.press("Control+z")
+    page.get_by_text("1 file put back").wait_for()
+    page.locator(f".pile [data-id='{marked}']").first.wait_for()
+    assert page_service.client.get("/v1/collections/album/audit").json()["counts"] == expected
 
 
 @pytest.mark.parametrize("at", [0, -1], ids=["in order", "the latest first"])

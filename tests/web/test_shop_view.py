@@ -52,7 +52,7 @@ def shelf(page, title):
     return page.get_by_role("region", name=title).locator(".shelf a")
 
 
-def test_from_orders_to_a_table(page, shop, orders):
+def test_from_orders_to_a_table(page, page_service, shop, orders):
     page.goto("#/shop/shop")
     page.get_by_label("Search the shop").fill("100")
     page.get_by_role("button", name="Search").click()
@@ -92,6 +92,25 @@ def test_from_orders_to_a_table(page, shop, orders):
     page.get_by_role("heading", name="Product 4").wait_for()
     page.keyboard.press("b")
     page.get_by_role("heading", name="Product 0").wait_for()
+
+    # Somebody else changes the rules meanwhile: theirs hold, and the change of this page is not lost.
+    route = "/v1/collections/shop/recommendations/rules"
+    theirs = [*page_service.client.get(route).json()["rules"], "price > 0"]
+    page_service.client.put(route, json={"rules": theirs}).raise_for_status()
+    page.get_by_label("Field").select_option("price")
+    page.get_by_label("Condition").select_option("at most")
+    page.get_by_label("Value").fill("1000")
+    page.get_by_role("button", name="Add rule").click()
+    page.get_by_text("Somebody else has changed the rules.").wait_for()
+    assert page_service.client.get(route).json()["rules"] == theirs
+    page.get_by_text("price > 0").wait_for()
+    page.get_by_role("button", name="Make my change again").click()
+    page.get_by_text("Somebody else has changed the rules.").wait_for(state="detached")
+    page.get_by_role("button", name="Remove the rule price at most").wait_for()
+    page.errors.clear()
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and answer.ok):
+        page.get_by_role("button", name="Remove the rule price at most").click()
+    assert page_service.client.get(route).json()["rules"] == theirs
 
     # The table for every item follows the rules.
     page.get_by_role("button", name="Export CSV…").click()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +11,7 @@ from nearsight.collection import schema as row_schema
 from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.store import Filter, VectorStore
-from nearsight.text_format import csv_row
+from nearsight.text_format import csv_cell, csv_row
 
 
 def export(store: VectorStore, file: Path, where: Filter | None, facts: Mapping[str, str]) -> int:
@@ -61,17 +60,8 @@ def _csv(store: VectorStore, file: Path, where: Filter | None) -> int:
         for batch in store.scan(["path", *columns], where):
             for row in batch.to_pylist():
                 n_rows += 1
-                handle.write(csv_row([decode_path(row["path"]), *(_cell(row[c]) for c in columns)]))
+                handle.write(csv_row([decode_path(row["path"]), *(csv_cell(row[c]) for c in columns)]))
     return n_rows
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    # Numbers are stored as float64.
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return "" if value is None else str(value)
 
 
 def _public_name(column: str) -> str:

@@ -12,13 +12,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nearsight.artifacts import exported
 from nearsight.errors import MetadataError
 from nearsight.images.image_lookup import ImageLookup, Resolution
 from nearsight.images.path_encoding import absolute
-from nearsight.text_format import csv_row, csv_text, nfc
+from nearsight.text_format import csv_cell, csv_row, csv_text, nfc
+
+if TYPE_CHECKING:
+    from nearsight.collection import Collection
 
 # A number that begins with 0 is a code, such as an article number, and stays text.
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,17})\Z")
@@ -393,3 +396,22 @@ def _weight(file: Path, number: int, text: str, separator: str) -> float:
             " leave the cell empty for 1, or delete the line"
         )
     return weight
+
+
+def items_table(
+    collection: "Collection", ids: Sequence[str], shown: Callable[[str], str] = str
+) -> Iterator[bytes]:
+    """Yield a table of images, row by row: id, path, and every field of the collection's metadata.
+
+    Parameters
+    ----------
+    collection : Collection
+    ids : sequence of str
+        Whole ids; those of no image are left out.
+    shown : callable
+        Returns what to write for a path of the collection.
+    """
+    keys = list(collection.metadata_types())
+    yield csv_row(["id", "path", *keys])
+    for item in collection.items(ids=ids):
+        yield csv_row([item.id, shown(item.path), *(csv_cell(item.metadata.get(key)) for key in keys)])

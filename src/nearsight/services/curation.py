@@ -1,8 +1,9 @@
 """Decisions about what an audit found: written as a table, filled in by a person, and carried out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nearsight.analyses.audit import Audit
 from nearsight.collection import Collection
@@ -77,6 +78,24 @@ def write_issues(file: Path, audit: Audit) -> int:
     ]
     write_columns(file, COLUMNS, rows)
     return len(rows)
+
+
+def remaining_issues(collection: Collection, issues: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return issues of `audit_document` without images that have left the collection since.
+
+    An issue is settled, and left out, if its image has left, or if fewer than two are left of several that
+    it is about.
+    """
+    ids = {id for issue in issues for id in issue["ids"]}
+    there = {item.id for item in collection.items(ids=list(ids))}
+    remaining = []
+    for issue in issues:
+        places = [place for place, id in enumerate(issue["ids"]) if id in there]
+        if issue["ids"] and len(places) < min(2, len(issue["ids"])):
+            continue
+        left = {name: [issue[name][place] for place in places] for name in ("ids", "paths")} if places else {}
+        remaining.append({**issue, **left})
+    return remaining
 
 
 def read_decisions(file: Path) -> list[CurationDecision]:

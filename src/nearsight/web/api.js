@@ -8,7 +8,7 @@ class ApiError extends Error {
   }
 }
 
-async function ask(method, path, body, { query, signal } = {}) {
+async function ask(method, path, body, { query, signal, headers, tagged } = {}) {
   const address = new URL(path, location.origin);
   for (const [key, value] of Object.entries(query ?? {})) {
     for (const each of [value].flat()) if (each != null && each !== "") address.searchParams.append(key, each);
@@ -18,12 +18,13 @@ async function ask(method, path, body, { query, signal } = {}) {
     method,
     signal,
     body: body == null || isForm ? body : JSON.stringify(body),
-    headers: body == null || isForm ? {} : { "Content-Type": "application/json" },
+    headers: { ...headers, ...(body != null && !isForm && { "Content-Type": "application/json" }) },
   });
   if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
   if (response.status === 204) return null;
   const isJson = response.headers.get("Content-Type")?.includes("json");
-  return isJson ? response.json() : response.arrayBuffer();
+  const answer = await (isJson ? response.json() : response.arrayBuffer());
+  return tagged ? { ...answer, tag: response.headers.get("ETag") } : answer;
 }
 
 /** The fields of a form; files are sent as they are. */
@@ -44,6 +45,9 @@ class Resource {
   get = (path, query) => ask("GET", this.url(path), null, { query });
   post = (path, body = {}, options) => ask("POST", this.url(path), body, options);
   put = (path, body) => ask("PUT", this.url(path), body);
+  // What several people may change at once, with its tag: only what has this tag is replaced.
+  read = (path) => ask("GET", this.url(path), null, { tagged: true });
+  replace = (path, body, tag) => ask("PUT", this.url(path), body, { headers: { "If-Match": tag }, tagged: true });
   patch = (path, body) => ask("PATCH", this.url(path), body);
   delete = (path) => ask("DELETE", this.url(path));
 }

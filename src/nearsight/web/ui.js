@@ -60,6 +60,15 @@ export function useKeys(title, keys) {
   useLayoutEffect(() => addKeys(title, () => latest.current || {}), []);
 }
 
+/** The `data-id` around what has the focus. */
+export const focused = () => document.activeElement?.closest("[data-id]")?.dataset.id;
+
+/** Keys that move the focus among the tiles of a board, each the first thing in an element with a `data-id`. */
+export const arrows = (board) => ({ "ArrowRight ArrowLeft": ["next, and the one before", ({ key }) => {
+  const tiles = [...board.current.querySelectorAll("[data-id] > :first-child")];
+  tiles[Math.max(tiles.findIndex((tile) => tile.parentElement.contains(document.activeElement)) + (key === "ArrowRight" ? 1 : -1), 0)]?.focus();
+}] });
+
 /** What is chosen of a list: [ids, toggle, leave]. `leave` takes those away that were dealt with: others may be chosen meanwhile. */
 export function useChoice() {
   const [chosen, setChosen] = useState([]);

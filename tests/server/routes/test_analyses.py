@@ -219,3 +219,11 @@ def test_audit(client, photos, run):
     assert len(document["issues"]) == summary["issues"]
     assert document["images"] == len(photos)
     assert all("/" not in path for issue in document["issues"] for path in issue["paths"])
+    # Issues of an image that leaves are settled; those of other images stay as they are.
+    gone = document["issues"][0]["ids"][0]
+    entry = client.post(f"{ROUTE}/trash", json={"ids": [gone]}).json()["entry"]
+    left = client.get(f"{ROUTE}/audit").json()
+    assert left["issues"] == [issue for issue in document["issues"] if gone not in issue["ids"]]
+    assert sum(left["counts"].values()) == len(left["issues"]) < len(document["issues"])
+    client.post(f"{ROUTE}/trash/{entry['id']}/restore").raise_for_status()
+    assert client.get(f"{ROUTE}/audit").json() == document

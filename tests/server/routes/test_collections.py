@@ -1,5 +1,6 @@
 """Collections over HTTP give what the library gives."""
 
+import csv
 import io
 import json
 
@@ -189,6 +190,30 @@ def test_metadata_is_changed_and_images_removed(client, empty, jpeg):
     assert client.get(route).json()["total"] == 0
     uploads = client.service.catalog.uploads(empty)
     assert [path for path in uploads.rglob("*") if path.is_file()] == []
+
+
+def test_a_table_of_some_images_is_one_request(client, photos, empty, jpeg):
+    route = f"{ROUTE}/photos/items/export"
+    answer = client.post(route, json={"ids": [photos[3], photos[4][:12]]})
+    assert answer.headers["content-type"].startswith("text/csv")
+    header, *rows = csv.reader(answer.text.splitlines())
+    assert header == [
+        "id",
+        "path",
+        *Collection.open(client.service.catalog.directory("photos")).metadata_types(),
+    ]
+    facts = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert {id: (row["number"], row["even"]) for id, row in facts.items()} == {
+        photos[3]: ("3", "false"),
+        photos[4]: ("4", "true"),
+    }
+    assert len(client.post(route, json={"where": "number >= 0"}).text.splitlines()) == 13
+    assert client.post(route, json={"ids": ["0" * 12]}).status_code == 404
+    assert client.post(route, json={}).status_code == 400
+    # What a spreadsheet would take for a formula is marked as text.
+    id = upload(client, jpeg(77), name=empty, note="=1+1")["items"][0]["id"]
+    table = client.post(f"{ROUTE}/{empty}/items/export", json={"ids": [id]}).text
+    assert table.splitlines()[1].endswith(",'=1+1")
 
 
 def test_images_are_copied_to_a_collection_of_the_same_model(client, photos, empty, jpeg):

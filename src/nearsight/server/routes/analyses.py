@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from nearsight.server.auth import requires
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.service import Service
+from nearsight.services.curation import remaining_issues
 from nearsight.services.duplicate_decisions import DuplicateDecisions
 from nearsight.services.duplicates import present_groups
 from nearsight.services.field_values import field_values
@@ -178,14 +180,17 @@ async def start_audit(start: StartAnalysis, body: AuditRequest) -> dict[str, Any
 
 @router.get("/audit", dependencies=[requires("read")])
 async def get_audit(request: Request, name: str) -> dict[str, Any]:
-    """Return the latest audit."""
+    """Return the latest audit, without issues of images that have left the collection since."""
     service: Service = request.app.state.service
 
     def read() -> dict[str, Any]:
         document = latest_result(service, name, "audit")
-        for issue in document["issues"]:
+        issues = remaining_issues(service.catalog.open(name), document["issues"])
+        for issue in issues:
             issue["paths"] = [service.catalog.shown_path(path) for path in issue["paths"]]
-        return document
+        kinds = Counter(issue["kind"] for issue in issues)
+        counts = {kind: kinds[kind] for kind in document["counts"] if kinds[kind]}
+        return {**document, "issues": issues, "counts": counts}
 
     return await service.in_thread(read)
 

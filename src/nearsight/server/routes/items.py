@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from nearsight.collection import Collection, Item
 from nearsight.images import content_id
@@ -32,6 +32,7 @@ from nearsight.server.schemas import ITEMS
 from nearsight.server.service import Service
 from nearsight.server.uploads import UploadedImage, add_uploads
 from nearsight.services.cluster_edits import cluster_condition
+from nearsight.services.csv_tables import items_table
 from nearsight.services.label_sets import matching_ids, whole_ids
 from nearsight.services.metadata_changes import MetadataChanges
 from nearsight.text_format import plain
@@ -66,8 +67,8 @@ class CopiedImages(BaseModel):
     ids: list[str] = Field(max_length=MAX_PAGE)
 
 
-class Removal(BaseModel):
-    """Which images to remove."""
+class NamedImages(BaseModel):
+    """Images by their ids, or by a filter."""
 
     ids: list[str] | None = None
     where: str | None = None
@@ -231,8 +232,19 @@ async def copy_items(request: Request, name: str, body: CopiedImages) -> dict[st
     return await service.in_thread(copy)
 
 
+@router.post("/items/export", dependencies=[requires("read")], response_class=StreamingResponse)
+async def export_items(request: Request, name: str, body: NamedImages) -> StreamingResponse:
+    """Return a table (CSV) of many images, by ids or by a filter: id, path, and all their metadata."""
+    service: Service = request.app.state.service
+    collection = await service.in_thread(service.catalog.open, name)
+    ids = await service.in_thread(_named, collection, body.ids, body.where)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    rows = items_table(collection, ids, service.catalog.shown_path)
+    return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
+
+
 @router.post("/items/delete", dependencies=[requires("write")])
-async def remove_items(request: Request, name: str, body: Removal) -> dict[str, int]:
+async def remove_items(request: Request, name: str, body: NamedImages) -> dict[str, int]:
     """Remove many images, by ids or by a filter. Files of folders stay where they are."""
     service: Service = request.app.state.service
     return {"removed": await service.in_thread(_remove, service, name, body.ids, body.where)}

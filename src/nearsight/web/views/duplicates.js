@@ -2,6 +2,7 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Photograph } from "../components/photograph.js";
+import { names, RefusedFiles } from "../components/trash.js";
 import { announce, count, Dialog, Empty, Failure, fileName, html, number, useAnswer, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
@@ -59,12 +60,9 @@ export function Duplicates({ collection, reload }) {
         step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${entries} close=${() => setDialog()} restore=${restore} />`}
-      ${refused.length > 0 && html`<${RefusedDialog} refused=${refused} close=${() => setRefused([])}
-        takeOut=${() => { const ids = [...new Set(refused.map(({ id }) => id))]; setRefused([]); change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`); }} />`}`}
+      <${RefusedFiles} refused=${refused} close=${() => setRefused([])} takeOut=${(ids) => change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`)} />`}
   </${Analysis}>`;
 }
-
-const names = (paths) => `${paths.slice(0, 3).map(fileName).join(", ")}${paths.length > 3 ? ` and ${number(paths.length - 3)} more` : ""}`;
 
 function Group({ collection, group, position, total, step, decide, discard, keepSuggested }) {
   const [other, setOther] = useState(group.ids.find((id) => id !== group.keep));
@@ -168,10 +166,4 @@ function TrashDialog({ entries, close, restore }) {
     <ul class="certain">${entries.map((entry) => html`<li><button onClick=${() => restore(entry.id)}>Put back</button>
       <span>${names(entry.paths)}</span><span class="soft">${new Date(entry.when).toLocaleString("en")}</span></li>`)}</ul>
     ${!entries.length && html`<p class="soft">It is empty.</p>`}</${Dialog}>`;
-}
-
-function RefusedDialog({ refused, close, takeOut }) {
-  return html`<${Dialog} title=${`${count(refused.length, "file")} stayed where ${refused.length === 1 ? "it is" : "they are"}`} close=${close}>
-    <ul>${refused.slice(0, 50).map(({ path, reason }) => html`<li><strong>${fileName(path)}</strong>: ${reason}</li>`)}</ul>
-    <div class="buttons"><button onClick=${takeOut}>Take only the images out of the collection</button><button class="main" onClick=${close}>Leave them</button></div></${Dialog}>`;
 }

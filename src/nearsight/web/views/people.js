@@ -3,20 +3,12 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { address, current, go } from "../route.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, Options, UndoBar, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, arrows, count, Dialog, Empty, Failure, fileName, focused, Form, html, Options, UndoBar, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
 const titleOf = ({ name }) => name ?? "Unnamed";
 const idsOf = (some) => some.map(({ id }) => id);
-const focused = () => document.activeElement?.closest("[data-id]")?.dataset.id;
-/** Let the arrow keys move the focus among the tiles of a board. */
-const arrows = (board) => ({ "ArrowRight ArrowLeft": ["next, and the one before", ({ key }) => {
-  const tiles = [...board.current.querySelectorAll("[data-id] > :first-child")];
-  const at = tiles.findIndex((tile) => tile.parentElement.dataset.id === focused());
-  tiles[Math.max(at + (key === "ArrowRight" ? 1 : -1), 0)]?.focus();
-}] });
-
 export function People({ collection, query, selection }) {
   const [shows, setShows] = useState({ hidden: false, least: 2, limit: PAGE });
   const [state, setState] = useState({ version: 0 });
@@ -52,7 +44,6 @@ export function People({ collection, query, selection }) {
       ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
   </${Analysis}>`;
 }
-
 
 function Everybody({ collection, act, forget, result, shows, show, again }) {
   const { people } = result;

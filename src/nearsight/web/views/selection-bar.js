@@ -1,49 +1,69 @@
 // What can be done with the selected images, in every view.
 
 import { service } from "../api.js";
+import { names, RefusedFiles } from "../components/trash.js";
 import { go } from "../route.js";
-import { announce, count, Dialog, Form, html, NAMING, UndoBar, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
+import { count, Dialog, Failure, Form, html, NAMING, UndoBar, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
 
-const ITEMS_AT_ONCE = 16;
 const COPIED_AT_ONCE = 500;
 
 export function SelectionBar({ collection, selection, reload }) {
   const { size } = selection;
   const [dialog, setDialog] = useState();
-  const [tagged, setTagged] = useState();
+  const [done, setDone] = useState();
+  const [refused, setRefused] = useState([]);
+  const [error, setError] = useState();
   useChanges(selection);
-  useEffect(() => setTagged(), [collection.name]);
+  useEffect(() => { setDone(); setError(); }, [collection.name]);
   const ask = (name) => selection.size && setDialog(name);
+  /** Say what has been done; `undo` asks the service to take it back, and answers what is said then. */
+  const tell = (text, undo) => {
+    const takeBack = () => undo().then(tell, ({ message }) => setDone((now) => ({ ...now, text: message })));
+    setDone({ text, undo: undo && takeBack });
+    return reload();
+  };
+  const attempt = (answer) => { setError(); return answer.catch(setError); };
+  const discard = () => selection.size && attempt(collection.post("trash", { ids: [...selection.ids] }).then(({ entry, refused }) => {
+    setRefused(refused);
+    if (!entry) return;
+    selection.change(entry.ids, "subtract");
+    return tell(`In the trash: ${entry.paths.length ? names(entry.paths) : count(entry.ids.length, "image")}`,
+      () => collection.post(`trash/${entry.id}/restore`).then(({ paths }) => `${count(paths.length, "file")} put back`));
+  }));
+  const takeOut = (ids) => attempt(collection.post("items/delete", { ids }).then(({ removed }) => {
+    selection.change(ids, "subtract");
+    return tell(`${count(removed, "image")} taken out`);
+  }));
   useKeys("Selection", {
     c: ["a new collection of the selected images", () => ask("copy")],
     t: ["tag the selected images", () => ask("tag")],
+    "Shift+Delete": ["put the files of the selected images into the trash", discard],
     Delete: ["take the selected images out of the collection", () => ask("remove")],
   });
-  const undo = () => collection.post("items/undo", { change: tagged.change }).then(({ changed, kept }) => {
-    setTagged({ text: `${count(changed, "tag")} taken back${kept ? `; ${count(kept, "image")} changed since` : ""}` });
-    reload();
-  }, ({ message }) => setTagged({ ...tagged, text: message }));
   const shared = { collection, selection, close: () => setDialog() };
   return html`
-    ${tagged && html`<${UndoBar} key=${tagged.change} text=${tagged.text} undo=${tagged.change && undo} close=${() => setTagged()} />`}
+    ${done && html`<${UndoBar} key=${done.text} text=${done.text} undo=${done.undo} close=${() => setDone()} />`}
+    <${RefusedFiles} refused=${refused} close=${() => setRefused([])} takeOut=${takeOut} />
     ${size > 0 && html`<section class="selection" aria-label="Selection">
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>
-      <button onClick=${() => save(collection, [...selection.ids])}>Export CSV</button>
+      <button onClick=${() => attempt(save(collection, [...selection.ids]))}>Export CSV</button>
       <button onClick=${() => ask("copy")}>New collection…</button>
       <button onClick=${() => ask("remove")}>Take out…</button>
-      <button onClick=${() => selection.clear()}>Clear</button></section>`}
-    ${dialog === "tag" && html`<${TagDialog} ...${shared} done=${(done) => { setTagged(done); reload(); }} />`}
+      <button onClick=${discard}>Trash</button>
+      <button onClick=${() => selection.clear()}>Clear</button><${Failure} error=${error} /></section>`}
+    ${dialog === "tag" && html`<${TagDialog} ...${shared} tell=${tell} />`}
     ${dialog === "copy" && html`<${CopyDialog} ...${shared} reload=${reload} />`}
-    ${dialog === "remove" && html`<${RemoveDialog} ...${shared} done=${reload} />`}`;
+    ${dialog === "remove" && html`<${RemoveDialog} ...${shared} takeOut=${takeOut} />`}`;
 }
 
-function TagDialog({ collection, selection, close, done }) {
+function TagDialog({ collection, selection, close, tell }) {
   const key = useField("tag");
   const value = useField("");
   const send = async () => {
     const { changed, change } = await collection.patch("items", { ids: [...selection.ids], metadata: { [key.value.trim()]: value.value.trim() || null } });
-    done({ text: `${count(changed, "image")} tagged`, change });
+    tell(`${count(changed, "image")} tagged`, change && (() => collection.post("items/undo", { change })
+      .then(({ changed, kept }) => `${count(changed, "tag")} taken back${kept ? `; ${count(kept, "image")} changed since` : ""}`)));
     close();
   };
   return html`<${Dialog} title=${`Tag ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
@@ -79,31 +99,17 @@ function CopyDialog({ collection, selection, close, reload }) {
     <button class="main" disabled=${done != null}>Create</button></${Form}></${Dialog}>`;
 }
 
-function RemoveDialog({ collection, selection, close, done }) {
-  const send = async () => {
-    const { removed } = await collection.post("items/delete", { ids: [...selection.ids] });
-    announce(`${count(removed, "image")} taken out`);
-    selection.clear();
-    close();
-    done();
-  };
+function RemoveDialog({ selection, close, takeOut }) {
+  const send = () => { close(); takeOut([...selection.ids]); };
   return html`<${Dialog} title=${`Take out ${count(selection.size, "image")}?`} close=${close}><${Form} send=${send}>
     <p>They leave the collection. Files in folders of the server stay where they are; uploaded files are deleted.</p>
     <div class="buttons"><button class="danger">Take out</button><button type="button" onClick=${close}>Keep</button></div></${Form}></${Dialog}>`;
 }
 
-/** A cell of a table. What a spreadsheet would take for a formula is marked as text. */
-const cellOf = (text) => `"${String(text).replace(/^'*[=+\-@\t\r\n]/, "'$&").replaceAll('"', '""')}"`;
-
+/** Save a table of images, with all that people wrote about them. */
 async function save(collection, ids) {
-  const rows = [["id", "path"]];
-  for (let start = 0; start < ids.length; start += ITEMS_AT_ONCE) {
-    const items = await Promise.all(ids.slice(start, start + ITEMS_AT_ONCE).map(collection.item));
-    rows.push(...items.map(({ id, path }) => [id, path]));
-  }
-  const text = rows.map((row) => row.map(cellOf).join(",")).join("\n");
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.href = URL.createObjectURL(new Blob([await collection.post("items/export", { ids })], { type: "text/csv" }));
   link.download = `${collection.name}.csv`;
   link.click();
   URL.revokeObjectURL(link.href);

@@ -7,7 +7,7 @@ import { Photograph } from "../components/photograph.js";
 import { FactList } from "../components/viewer.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, number, useAnswer, useChange, useEffect, useKeys, useOrder, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { fieldsOf, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -16,15 +16,27 @@ const MAX_ROW = 12;
 export function Shop({ collection, query, selection }) {
   const [info, infoError] = useAnswer(() => collection.facts(), [collection.name]);
   const [stored, , reload] = useAnswer(() => collection.get("baskets"), [collection.name]);
-  const [saved, savedError] = useAnswer(() => collection.get("recommendations/rules"), [collection.name]);
-  const [changed, setRules] = useState();
+  const [saved, savedError] = useAnswer(() => collection.read("recommendations/rules"), [collection.name]);
   const [unsaved, setUnsaved] = useState();
   const [dialog, setDialog] = useState();
   const [chosen, setChosen] = useState();
   const baskets = stored?.baskets ?? [];
   const orders = baskets.find((each) => each.name === chosen)?.name ?? baskets[0]?.name;
   const inOrder = useOrder();
-  const change = (next) => { setRules(next); inOrder(() => collection.put("recommendations/rules", { rules: next })).then(() => setUnsaved(), setUnsaved); };
+  // The rules as the service has them, and edits that it has not answered: these are seen at once.
+  const latest = useRef();
+  const [edits, setEdits] = useState([]);
+  /** Where others were faster, theirs hold; an edit that was not saved can be made again, so that none is lost. */
+  const change = (edit) => {
+    setEdits((now) => [...now, edit]);
+    inOrder(async () => {
+      const { rules, tag } = latest.current ?? saved;
+      latest.current = await collection.replace("recommendations/rules", { rules: edit(rules) }, tag);
+    }).catch(async (error) => {
+      if (error.status === 412) latest.current = await collection.read("recommendations/rules");
+      setUnsaved((before) => ({ error, again: () => { setUnsaved(); before?.again(); change(edit); } }));
+    }).catch((error) => setUnsaved({ error, again: () => change(edit) })).finally(() => setEdits((now) => now.filter((other) => other !== edit)));
+  };
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
@@ -33,7 +45,7 @@ export function Shop({ collection, query, selection }) {
   const failure = infoError ?? savedError;
   if (failure || !info || !saved) return html`<${Wait} error=${failure} />`;
   const fields = fieldsOf(info.metadata);
-  const rules = changed ?? saved.rules;
+  const { rules } = edits.reduce((now, edit) => ({ rules: edit(now.rules) }), latest.current ?? saved);
   return html`<div class="shop">
     <div class="line wrap"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
       <button onClick=${() => setDialog("orders")}>Orders…</button>
@@ -90,7 +102,7 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
           <button onClick=${() => go(collection, "images", { like: id })}>More like this</button>
           <button onClick=${() => selection.toggle(id)}>Select</button></div></div>
     </article>
-    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} error=${unsaved ?? alikeError} />
+    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} unsaved=${unsaved} error=${alikeError} />
     <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
       <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
     <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
