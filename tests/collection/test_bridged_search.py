@@ -22,7 +22,7 @@ from fake import FakeBackend
 OLD, NEW = FakeBackend(0), FakeBackend(1)
 N = 240
 # A directory, and what the collection is moved in by the same code.
-ENGINES = ["directory"]
+ENGINES = ["directory", "postgres"]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def killed(place, step, n_writes, query):
     """Run a step in a process that dies before a write; return whether it finished."""
     processes = multiprocessing.get_context("forkserver")
     # What takes a second to import; not the engine, which has threads of its own.
-    processes.set_forkserver_preload(["dying_upgrade"])
+    processes.set_forkserver_preload(["nearsight.collection.bridged_search", "nearsight.collection.upgrade"])
     process = processes.Process(
         target=dying_upgrade.run, args=(str(place), step, n_writes, str(query), dict(os.environ))
     )

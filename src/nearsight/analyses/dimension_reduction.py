@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from nearsight.artifacts import DirectoryState
 from nearsight.collection import Collection, manifest
 from nearsight.collection.arrays import sample_vectors
 from nearsight.collection.create import load_if_needed, make_free_directory, spec_of
@@ -15,7 +14,7 @@ from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.models import DEFAULT_MODEL, Backend, find_model
 from nearsight.models.model_name import CENTERED, ModelVariant
 from nearsight.models.pca import Projection, fit_center, fit_projection
-from nearsight.store import local_directory
+from nearsight.store import Location, is_directory, locate
 
 _Report = TypeVar("_Report")
 
@@ -41,8 +40,8 @@ def reduce_dim(
     ----------
     dim : int
         Length of the new vectors: at least 1, less than the model's own, less than the number of images.
-    directory : path
-        Directory of the new collection: missing or empty.
+    directory : path or URI
+        Place of the new collection: nothing is there.
     storage : {"float32", "float16"}, optional
         Number format of the new vectors; by default that of this collection.
     random_state : int, default 0
@@ -60,7 +59,7 @@ def reduce_dim(
     NotACollectionError
         The directory holds something.
     """
-    return _copied(collection, local_directory(directory), storage, random_state, dim)
+    return _copied(collection, locate(directory), storage, random_state, dim)
 
 
 def center(
@@ -85,24 +84,24 @@ def center(
     NotACollectionError
         The directory holds something.
     """
-    return _copied(collection, local_directory(directory), storage, random_state, None)
+    return _copied(collection, locate(directory), storage, random_state, None)
 
 
 def _copied(
-    collection: Collection, directory: Path, storage: str | None, random_state: int, dim: int | None
+    collection: Collection, location: Location, storage: str | None, random_state: int, dim: int | None
 ) -> Projection:
     if collection.spec.layer.rpartition(" > ")[1]:
         raise InvalidParameterError(
-            f"{collection.directory} has reduced or centered vectors already; start from the collection that"
+            f"{collection.uri} has reduced or centered vectors already; start from the collection that"
             " it was made from"
         )
-    if directory.resolve() == collection.directory.resolve():
+    if location.files.resolve() == collection.directory.resolve():
         raise InvalidParameterError(
-            f"{directory} is this collection; choose another directory for the new one"
+            f"{location.uri} is this collection; choose another place for the new one"
         )
     X, spec = sample_vectors(collection, _MAX_FIT_IMAGES, random_state=random_state).X, collection.spec
     projection = fit_center(X, spec) if dim is None else fit_projection(X, dim, spec)
-    collection.copy_projected(directory, projection, storage=storage)
+    collection.copy_projected(location, projection, storage=storage)
     return projection
 
 
@@ -119,13 +118,13 @@ def fill_reduced(
     """Add images to a collection of shorter or centered vectors; create the collection if necessary.
 
     *Method*: a Matryoshka model's vectors are truncated. Otherwise the images are first embedded into a
-    collection of full vectors inside the directory. `reduce_dim` or `center` makes the collection from it,
-    and the full vectors are deleted. After an interruption, the same call continues. Two processes take
-    turns.
+    collection of full vectors inside the directory, and for a URI among the collection's files on this
+    machine. `reduce_dim` or `center` makes the collection from it, and the full vectors are deleted. After an
+    interruption, the same call continues, on the same machine. Two processes of a machine take turns.
 
     Parameters
     ----------
-    directory : path
+    directory : path or URI
         Missing, empty, left by an interrupted call, or a collection of vectors of `dim` numbers.
     dim : int or None
         At least 1, less than the model's own, less than the number of images. None for the model's own length
@@ -135,7 +134,7 @@ def fill_reduced(
     model : str, optional
         By default the collection's own, or the default model.
     storage : {"float32", "float16"}, optional
-        By default the collection's own, or float32.
+        By default the collection's own, or what its place prefers.
     device : str, default "auto"
         See `load_model`.
     cache_dir : Path, optional
@@ -162,41 +161,44 @@ def fill_reduced(
     ...     report.added, Collection.open(folder).spec.dim
     (5, 3)
     """
-    directory = local_directory(directory)
+    location = locate(directory)
+    storage_of_new = storage or location.default_storage
     name = model or DEFAULT_MODEL
-    if manifest.state_of(directory) is not DirectoryState.COMPLETE:
+    if location.read_document(manifest.FILENAME) is None:
         if dim is not None and find_model(name).spec.matryoshka_dims:
             truncated = ModelVariant(dim=dim).applied_to(name)
             return add_images(
                 Collection.create(
                     directory,
                     model=truncated,
-                    storage=storage or "float32",
+                    storage=storage_of_new,
                     device=device,
                     cache_dir=cache_dir,
                 )
             )
-        make_free_directory(directory)
-    with FileLock(directory / manifest.BUILD_LOCK):
-        if (directory / manifest.FILENAME).exists():
+        if location.read_document(manifest.COPY) is not None:
+            raise manifest.unfinished_copy(location)
+        if is_directory(location):
+            make_free_directory(location.files)
+    full_directory = location.files / manifest.FULL
+    with FileLock(location.files / manifest.BUILD_LOCK):
+        if location.read_document(manifest.FILENAME) is not None:
             # A process may have stopped before it deleted the full vectors.
-            shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
-            collection = Collection.open(directory, device=device, cache_dir=cache_dir)
+            shutil.rmtree(full_directory, ignore_errors=True)
+            collection = Collection.open(location, device=device, cache_dir=cache_dir)
             _require(collection, dim, None if model is None else load_if_needed(model, device, cache_dir))
             require_storage(collection, storage)
         else:
-            full = Collection.create(
-                directory / manifest.FULL, model=name, device=device, cache_dir=cache_dir
-            )
+            full = Collection.create(full_directory, model=name, device=device, cache_dir=cache_dir)
             report = add_images(full)
             try:
-                _copied(full, directory, storage or "float32", 0, dim)
+                _copied(full, location, storage_of_new, 0, dim)
             except InvalidParameterError as error:
                 more = "more images" if dim is None else "more images or a smaller dim"
                 raise InvalidParameterError(
                     f"{error}. The embedded images are kept: with {more}, none is embedded again"
                 ) from error
-            shutil.rmtree(directory / manifest.FULL, ignore_errors=True)
+            shutil.rmtree(full_directory, ignore_errors=True)
             return report
     return add_images(collection)
 
@@ -211,14 +213,14 @@ def require_storage(collection: Collection, storage: str | None) -> None:
     """
     if storage not in (None, collection.storage):
         raise InvalidParameterError(
-            f"{collection.directory} stores its vectors as {collection.storage}, not {storage}. Omit"
+            f"{collection.uri} stores its vectors as {collection.storage}, not {storage}. Omit"
             " --storage, or index into another directory with -c DIR"
         )
 
 
 def _require(collection: Collection, dim: int | None, model: str | Backend | None) -> None:
     """Refuse a form of vectors or a model that is not the collection's."""
-    spec, directory = collection.spec, collection.directory
+    spec, directory = collection.spec, collection.uri
     if dim is None and f" > {CENTERED}-" not in spec.layer:
         raise InvalidParameterError(
             f"the vectors of {directory} are not centered. Omit #centered, choose another directory with -c"
@@ -234,7 +236,8 @@ def _require(collection: Collection, dim: int | None, model: str | Backend | Non
         return
     requested = spec_of(model)
     if spec.id == manifest.OWN_PROJECTION:
-        spec = Projection.load(directory / manifest.PROJECTION).base
+        # Asked for its name, the collection makes sure that the file is there.
+        spec = Projection.load(Path(collection.model_name.partition(":")[2])).base
     elif dim is not None and requested.matryoshka_dims:
         requested = find_model(ModelVariant(dim=dim).applied_to(requested.id)).spec
     if spec.fingerprint != requested.fingerprint:

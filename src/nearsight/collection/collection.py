@@ -448,13 +448,13 @@ class Collection(AnalysisMethods, CollectionReader):
         self._store.optimize()
 
     def copy_projected(
-        self, directory: str | Path, projection: "Projection", *, storage: str | None = None
+        self, directory: str | Path | Location, projection: "Projection", *, storage: str | None = None
     ) -> None:
         """Create a collection of the same images with projected vectors; it keeps the projection itself.
 
         Parameters
         ----------
-        directory : path
+        directory : path or URI
             Of the new collection: missing or empty.
         projection : Projection
             From this collection's model to shorter vectors; see `reduce_dim`, which fits one.
@@ -466,7 +466,7 @@ class Collection(AnalysisMethods, CollectionReader):
         NotACollectionError
             The directory holds something.
         """
-        create_projected(Path(directory), self._store, projection, storage or self.storage)
+        create_projected(directory, self._store, projection, storage or self.storage)
 
     def embedder(self, **options: Any) -> Embedder:
         """Return an `Embedder` of the collection's model; `options` are those of `Embedder`."""

@@ -217,7 +217,7 @@ def _prepare(new: Location) -> None:
     if is_directory(new) and new.read_document(manifest.COPY) is None:
         manifest.require_free(new.files)
         if (new.files / manifest.FULL).is_dir():
-            raise manifest.interrupted(new.files)
+            raise manifest.interrupted(new)
         new.files.mkdir(parents=True, exist_ok=True)
 
 

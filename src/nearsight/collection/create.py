@@ -1,18 +1,16 @@
 """Creates collections."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from filelock import FileLock
 
 from nearsight.collection import manifest
 from nearsight.collection import schema as row_schema
-from nearsight.errors import InvalidParameterError, NotACollectionError
+from nearsight.errors import NotACollectionError
 from nearsight.models import Backend, ModelSpec, find_model, load_model
 from nearsight.models.pca import Projection
-from nearsight.store import Location, VectorStore, create_store, is_directory, locate
+from nearsight.store import Location, VectorStore, is_directory, locate
 
 if TYPE_CHECKING:
     from nearsight.collection.reader import CollectionReader
@@ -57,11 +55,11 @@ def create_collection(
         raise manifest.unfinished_copy(location)
     schema = row_schema.schema(spec.dim, storage)
     if is_directory(location):
-        directory = location.files
-        manifest.require_free(directory)
-        if (directory / manifest.FULL).is_dir():
-            raise manifest.interrupted(directory)
-        make_free_directory(directory)
+        manifest.require_free(location.files)
+    if (location.files / manifest.FULL).is_dir():
+        raise manifest.interrupted(location)
+    if is_directory(location):
+        make_free_directory(location.files)
     with location.lock():
         # Another process may have been first; without a manifest, a store is what a crash left.
         if location.read_document(manifest.FILENAME) is None:
@@ -79,42 +77,43 @@ def create_like(directory: Path, source: "CollectionReader") -> None:
         The directory holds something.
     """
     make_free_directory(directory)
-    projection = source.directory / manifest.PROJECTION
-    if projection.exists():
-        shutil.copy2(projection, directory / manifest.PROJECTION)
+    projection = source.location.read_document(manifest.PROJECTION)
+    if projection is not None:
+        locate(directory).write_document(manifest.PROJECTION, projection)
     create_collection(directory, source.spec, storage=source.storage, exist_ok=False)
 
 
-def create_projected(directory: Path, source: VectorStore, projection: Projection, storage: str) -> None:
-    """Create a collection of the rows of a store, with projected vectors and the projection's file.
+def create_projected(
+    place: str | Path | Location, source: VectorStore, projection: Projection, storage: str
+) -> None:
+    """Create a collection of the rows of a store, with projected vectors and the projection's document.
 
     Raises
     ------
     InvalidParameterError
         `storage` is not a type that vectors can have.
     NotACollectionError
-        The directory holds something.
+        There is something.
     """
-    if not is_directory(directory):
-        raise InvalidParameterError(
-            f"shorter vectors cannot be made at {locate(directory).uri}: make them in a directory, and copy"
-            " that one there with nearsight copy DIR URI"
-        )
+    location = locate(place)
     spec = projection.spec(manifest.OWN_PROJECTION)
     vector_field = row_schema.schema(spec.dim, storage).field("vector")
     schema = source.schema.set(source.schema.get_field_index("vector"), vector_field)
-    make_free_directory(directory)
-    with FileLock(directory / manifest.LOCK):
-        if (directory / manifest.FILENAME).exists():
-            raise NotACollectionError(f"{directory} is a collection already; choose another directory")
+    if is_directory(location):
+        make_free_directory(location.files)
+    with location.lock():
+        if location.read_document(manifest.FILENAME) is not None:
+            raise NotACollectionError(f"{location.uri} is a collection already; choose another place")
+        if location.read_document(manifest.COPY) is not None:
+            raise manifest.unfinished_copy(location)
         # Without a manifest, a store is what a crash left.
-        shutil.rmtree(directory / manifest.STORE, ignore_errors=True)
+        location.delete_store(manifest.STORE)
         # First the projection: beside it, a store with rows is known to hold copies.
-        projection.save(directory / manifest.PROJECTION)
-        target = create_store(directory / manifest.STORE, schema)
+        location.write_document(manifest.PROJECTION, projection.to_bytes())
+        target = location.create_store(manifest.STORE, schema)
         _copy_projected(source, target, projection)
-        # Last: before it, the directory is not a collection.
-        manifest.CollectionManifest.of(spec, storage).write(directory)
+        # Last: before it, the place is not a collection.
+        manifest.CollectionManifest.of(spec, storage).write(location)
     target.maintain()
 
 

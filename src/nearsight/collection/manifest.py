@@ -71,6 +71,10 @@ class CollectionManifest:
         """Return the manifest of a new collection."""
         return cls(spec, spec.fingerprint, datetime.now(timezone.utc), __version__, storage)
 
+    def has_rows_of(self, other: "CollectionManifest") -> bool:
+        """Whether both name the same rows, of the same model; not so before and after an upgrade."""
+        return (self.store, self.fingerprint) == (other.store, other.fingerprint)
+
     def write(self, place: Path | Location) -> None:
         """Write it atomically."""
         locate(place).write_document(FILENAME, self.to_bytes())
@@ -152,10 +156,10 @@ def require_free(directory: Path) -> None:
         raise _foreign(directory)
 
 
-def interrupted(directory: Path) -> NotACollectionError:
+def interrupted(location: Location) -> NotACollectionError:
     """Return the error for a collection of projected vectors that was never finished."""
     return NotACollectionError(
-        f"{directory} is an unfinished collection of projected vectors: indexing was interrupted, or there"
+        f"{location.uri} is an unfinished collection of projected vectors: indexing was interrupted, or there"
         " were too few images. Nothing is lost: the same nearsight index PATH, with --dim D or #centered as"
         " before, goes on from there"
     )
@@ -174,6 +178,8 @@ def _not_found(location: Location) -> CollectionNotFoundError | NotACollectionEr
         return unfinished_copy(location)
     directory = location.files
     if not is_directory(location):
+        if (directory / FULL).is_dir():
+            return interrupted(location)
         return CollectionNotFoundError(
             f"there is no collection at {location.uri}; make one with: nearsight index PATH -c"
             f" {shlex.quote(location.uri)}"
@@ -181,7 +187,7 @@ def _not_found(location: Location) -> CollectionNotFoundError | NotACollectionEr
     if state_of(directory) is DirectoryState.FOREIGN:
         return _foreign(directory)
     if (directory / FULL).is_dir():
-        return interrupted(directory)
+        return interrupted(location)
     return CollectionNotFoundError(
         f"there is no collection at {directory}; make one with: nearsight index PATH -c {directory}"
     )
@@ -214,13 +220,12 @@ def model_name(location: Location, id: str) -> str:
     if id != OWN_PROJECTION:
         return id
     path = location.files / PROJECTION
+    content = None if is_directory(location) else location.read_document(PROJECTION)
+    if content is not None and not (path.is_file() and path.read_bytes() == content):
+        # Of a collection elsewhere, each machine has a copy; this one is missing, or an older one.
+        with exported(path) as file:
+            file.write(content)
     if not path.is_file():
-        # Of a collection elsewhere, this is a copy of its own.
-        content = location.read_document(PROJECTION)
-        if content is not None:
-            with exported(path) as file:
-                file.write(content)
-            return f"pca:{path}"
         raise FingerprintMismatchError(
             f"{path} is gone, without which no image can be compared with those of {location.uri}; restore it"
             " from a backup, or make the collection again with nearsight reduce-dim"

@@ -87,6 +87,10 @@ class CollectionReader:
         """The version of nearsight that created the collection."""
         return self._manifest.written_by
 
+    def was_upgraded(self) -> bool:
+        """Whether the collection has vectors of another model since it was opened; then open it again."""
+        return not manifest.CollectionManifest.read(self.location).has_rows_of(self._manifest)
+
     def __len__(self) -> int:
         return self._store.count()
 

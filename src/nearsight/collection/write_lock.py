@@ -28,7 +28,7 @@ class WriteLock:
         self._lock.__enter__()
         try:
             now = manifest.CollectionManifest.read(self._location)
-            if (now.store, now.fingerprint) != (self._facts.store, self._facts.fingerprint):
+            if not now.has_rows_of(self._facts):
                 raise FingerprintMismatchError(
                     f"{self._location.uri} was upgraded to {now.spec.id} since it was opened; open it again"
                 )

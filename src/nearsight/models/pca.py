@@ -5,6 +5,7 @@ write the file.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,14 +106,20 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write the projection to a file atomically."""
+        with replacing(path) as file:
+            file.write(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the contents of the file that `save` writes."""
         facts = {
             "format": _FORMAT if self.components is None else 1,
             "base": self.base.to_dict(),
             "fingerprint": self.base.fingerprint.to_dict(),
             "variance_kept": self.variance_kept,
         }
-        with replacing(path) as file:
-            np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **self._arrays())
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, facts=np.array(json.dumps(facts)), **self._arrays())
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> "Projection":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nearsight.artifacts import exported
 from nearsight.collection import Collection, Item
 from nearsight.collection.create import create_like
-from nearsight.errors import CollectionNotFoundError
+from nearsight.errors import CollectionNotFoundError, NearsightError
 from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.collection_folders import CollectionFolders, identity
 from nearsight.server.errors import Problem
@@ -37,6 +37,8 @@ _MOST_ORDERS = 8
 _ORDER_S = 60.0
 # How long a request waits for another one that opens its collection.
 _OPENING_S = 2.0
+# How long the manifest of a collection that is not in a directory counts as read.
+_CHECKED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class CollectionCatalog:
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
         self._device, self._cache_dir = device, cache_dir
-        self._open: dict[str, tuple[int, Collection]] = {}
+        # By name: when the manifest had changed, or, where that is not known, when it was read last.
+        self._open: dict[str, tuple[float, Collection]] = {}
         self._orders: OrderedDict[tuple[str, str, str | Filter | None], _Order] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -151,7 +154,7 @@ class CollectionCatalog:
                 raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
             self.trash(name, collection).recover()
             with self._lock:
-                self._open[name] = (changed, collection)
+                self._open[name] = (changed or time.monotonic(), collection)
             return collection
         finally:
             opening.release()
@@ -161,11 +164,27 @@ class CollectionCatalog:
         with self._lock:
             changed = _changed(place)
             since, collection = self._open.get(name, (0, None))
+            if collection is None:
+                return None
             # An upgrade replaces the file: the collection has another model then.
-            if collection is not None and changed == since and (changed or not is_directory(place)):
+            if is_directory(place):
+                if changed and changed == since:
+                    return collection
+                del self._open[name]
+                return None
+            if time.monotonic() - since < _CHECKED_S:
                 return collection
+            # Whoever comes meanwhile need not ask, too.
+            self._open[name] = (time.monotonic(), collection)
+        try:
+            if not collection.was_upgraded():
+                return collection
+        except NearsightError:
+            # A server that is away is what the next call on the collection reports.
+            return collection
+        with self._lock:
             self._open.pop(name, None)
-            return None
+        return None
 
     def trash(self, name: str, collection: Collection) -> Trash:
         """Return the trash of a collection: files below a root, and uploads, may go there."""

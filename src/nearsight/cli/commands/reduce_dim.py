@@ -1,12 +1,11 @@
 """`nearsight reduce-dim`."""
 
-from pathlib import Path
-
 import click
 
 import nearsight
 from nearsight import text_format
 from nearsight.cli.framework import Command, Run
+from nearsight.store import shown_uri
 from nearsight.text_format import count, printable
 
 
@@ -24,13 +23,12 @@ from nearsight.text_format import count, printable
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
+    metavar="DIR|URI",
     help="The new collection.",
 )
 @click.option("--storage", metavar="TYPE", help="float32 or float16. Default: as in this collection.")
 @click.pass_obj
-def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: Path, storage: str | None) -> None:
+def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: str, storage: str | None) -> None:
     """Copy the collection with shorter or centered vectors.
 
     Vectors are projected onto their first principal components (PCA), or only centered on their mean, which
@@ -50,12 +48,12 @@ def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: Path, storage
             "images": facts["images"],
             "dim": projection.dim,
             "variance_kept": round(projection.variance_kept, 4),
-            "collection": str(out),
+            "collection": shown_uri(out),
             "bytes_per_image": facts["bytes_per_image"],
         }
     )
     what = "centered" if center else f"{projection.variance_kept:.1%} of the variance kept"
     run.console.say(
         f"{count(facts['images'], 'image')} with vectors of {projection.dim:,} dimensions in"
-        f" {printable(str(out))}: {what}, {text_format.size(facts['bytes_per_image'])} per image"
+        f" {printable(shown_uri(out))}: {what}, {text_format.size(facts['bytes_per_image'])} per image"
     )

@@ -62,10 +62,12 @@ class ObjectLocation:
 
     def write_document(self, name: str, content: bytes) -> None:
         """Write a document; see Location."""
+        self._lease.check()
         self._bucket.write(name, content)
 
     def delete_document(self, name: str) -> None:
         """Delete a document; see Location."""
+        self._lease.check()
         self._bucket.delete(name)
 
     def lock(self) -> AbstractContextManager[Any]:
