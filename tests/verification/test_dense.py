@@ -15,6 +15,9 @@ from nearsight.verification.dense import (
     gray_thumbnail,
     register,
 )
+from nearsight.verification.dense.affine import pixel_grid, warp
+from nearsight.verification.dense.pose_search import _poses, _symmetries, _turns
+from nearsight.verification.dense.refinement import _gauss_newton_step, _inverse_matrix, gradients_of
 
 from sample_images import scene, texture
 
@@ -200,3 +203,30 @@ def test_an_image_looks_in_some_way_as_its_edits_do(image, edit):
 def test_a_plain_color_looks_like_nothing():
     assert not edit_hashes(np.full((2, 96, 96), 77, np.uint8)).any()
     assert edit_hashes(np.empty((0, 96, 96), np.uint8)).shape == (38, 0, 63)
+
+
+def test_a_step_solves_the_damped_equations_of_the_six_numbers():
+    rng, side = np.random.default_rng(1), 12
+    images = rng.normal(size=(3, side, side)).astype(np.float32)
+    weight = (rng.random((3, side * side)) > 0.2).astype(np.float32)
+    residual = weight * rng.normal(size=weight.shape).astype(np.float32)
+    gradients = gradients_of(images)
+    steps = _gauss_newton_step(_inverse_matrix(gradients, weight, weight.sum(axis=1)), gradients, residual)
+    for image, seen, difference, step in zip(images, weight, residual, steps, strict=True):
+        along_y, along_x = (g.ravel() * side / 2 for g in np.gradient(image.astype(np.float64)))
+        jacobian = np.concatenate([along_x * pixel_grid(side), along_y * pixel_grid(side)])
+        centered = (jacobian - (jacobian @ seen / seen.sum())[:, None]) * seen
+        matrix = centered @ centered.T
+        matrix += (1e-3 * np.trace(matrix) / 6 + 1e-6) * np.eye(6)
+        assert np.allclose(step, np.linalg.solve(matrix, jacobian @ difference), atol=1e-4)
+
+
+def test_each_pose_moves_pixels_as_its_matrix_says():
+    rng = np.random.default_rng(2)
+    image, other = rng.normal(size=(2, 144)).astype(np.float32)
+    [seconds, _], [matrix, turns] = _symmetries(), _turns()
+    products = (image @ matrix).reshape(len(turns), -1) @ other[seconds].T
+    inverse = np.linalg.inv(_poses().astype(np.float64))
+    transforms = np.concatenate([inverse, np.zeros((len(inverse), 2, 1))], axis=2).astype(np.float32)
+    values, inside = warp(image.reshape(1, 12, 12).repeat(len(transforms), 0), transforms)
+    assert np.allclose(products.ravel(), (values * inside) @ other, atol=1e-3)
