@@ -11,6 +11,9 @@ differences' 95 % interval over episodes (Student's t).
 *layers*: the vectors of MODEL#layers. *layers, of the set*: the same statistics of inner layers, standardized
 on the images to learn from without their labels, with the weight 0.5. *mirror*, *views*: the mean of an image
 and its mirror image, or of four views, as one example. *views as examples*: each view is an example.
+*spread*: the model's own probabilities, and the examples' classes,
+spread over a graph of the ten nearest of the examples and all judged images (label spreading, Zhou et al.
+2004, weight 0.5); it needs many images without labels that come from the same classes.
 *whitened*: whitening within classes, learned from the four views of all examples, with that shrinkage.
 
 A way is kept if nothing gets significantly worse, neither accuracy nor log loss, and accuracy gets
@@ -39,6 +42,8 @@ from nearsight.training.network_features import feature_network
 N_EACH, N_VIEWS = 45, 4
 LAYER_WEIGHT = 0.5
 BASE = "model"
+SPREAD = "spread"
+N_NEAREST, SPREAD_WEIGHT = 10, 0.5
 
 
 class LabeledSet:
@@ -102,9 +107,31 @@ def ways(of: LabeledSet, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.nda
 
 def judged(X: np.ndarray, y: np.ndarray, tested: np.ndarray, wanted: np.ndarray) -> list[float]:
     model = FewShotClassifier().fit(X, y)
-    p = model.predict_proba(tested)
-    hits = model.classes_[p.argmax(axis=1)] == wanted
-    of_wanted = p[np.arange(len(wanted)), np.searchsorted(model.classes_, wanted)]
+    return judged_probabilities(model.predict_proba(tested), model.classes_, wanted)
+
+
+def spread(X: np.ndarray, y: np.ndarray, tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of the judged images, spread over their neighbors, and the classes."""
+    model = FewShotClassifier().fit(X, y)
+    start = np.concatenate(
+        [np.eye(len(model.classes_))[np.searchsorted(model.classes_, y)], model.predict_proba(tested)]
+    )
+    points = unit_length(np.concatenate([X, tested]).astype(float) - X.mean(axis=0))
+    similarities = points @ points.T
+    np.fill_diagonal(similarities, 0)
+    nearest = np.argpartition(-similarities, N_NEAREST, axis=1)[:, :N_NEAREST]
+    weights = np.zeros_like(similarities)
+    np.put_along_axis(weights, nearest, np.maximum(np.take_along_axis(similarities, nearest, 1), 0), 1)
+    weights = np.maximum(weights, weights.T)
+    degrees = np.sqrt(np.maximum(weights.sum(axis=1), 1e-12))
+    graph = weights / degrees[:, None] / degrees
+    found = np.linalg.solve(np.eye(len(points)) - SPREAD_WEIGHT * graph, start)[len(X) :]
+    return found / found.sum(axis=1, keepdims=True), model.classes_
+
+
+def judged_probabilities(p: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> list[float]:
+    hits = classes[p.argmax(axis=1)] == wanted
+    of_wanted = p[np.arange(len(wanted)), np.searchsorted(classes, wanted)]
     loss = -np.log(np.maximum(of_wanted, 1e-12)).mean()
     return [float(hits.mean()), calibration_error(p.max(axis=1), hits), float(loss)]
 
@@ -118,6 +145,9 @@ def measured(of: LabeledSet, k: int, n_episodes: int) -> dict[str, dict[str, obj
         )
         for name, (X, y, tested) in ways(of, rows).items():
             figures.setdefault(name, []).append(judged(X, y, tested, of.wanted))
+            if name == BASE:
+                p, classes = spread(X, y, tested)
+                figures.setdefault(SPREAD, []).append(judged_probabilities(p, classes, of.wanted))
     base = np.array(figures[BASE])
     result: dict[str, dict[str, object]] = {}
     for name, values in figures.items():

@@ -1,5 +1,6 @@
 """`dimension`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,4 +97,5 @@ def _say(run: Run, advice: "DimensionAdvice") -> None:
     run.console.say()
     run.console.say(advice.rule, bold=True)
     if advice.advised_dim < advice.rows[-1].dim:
-        run.console.say(f"nearsight reduce-dim --dim {advice.advised_dim} --out small/")
+        of = shlex.quote(run.shown_collection)
+        run.console.say(f"nearsight reduce-dim -c {of} --dim {advice.advised_dim} --out small/")
