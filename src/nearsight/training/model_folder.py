@@ -1,5 +1,6 @@
 """Writes a trained model as a folder that ``dir:FOLDER`` opens: network, facts, card, curve."""
 
+import glob
 import hashlib
 import json
 import os
@@ -239,6 +240,10 @@ def _replace_folder(directory: Path, files: Mapping[str, bytes]) -> None:
         if directory.exists():
             directory.rename(old)
         new.rename(directory)
+        # What processes that were killed here have left.
+        for kind in ("new", "old"):
+            for left in directory.parent.glob(f".{glob.escape(directory.name)}.{'[0-9a-f]' * 8}.{kind}"):
+                shutil.rmtree(left, ignore_errors=True)
     finally:
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)

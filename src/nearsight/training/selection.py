@@ -24,7 +24,7 @@ SHRINKAGES = (0.1, 0.3, 0.6)
 STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
 MAX_DIM = 512
 # What few classes may have, because none can be held out to see what more would cost the others.
-_STRETCH_UNTESTED, _SHRINKAGE_UNTESTED = 0.0, max(SHRINKAGES)
+_STRETCHES_UNTESTED, _SHRINKAGES_UNTESTED = STRETCHES[:1], SHRINKAGES[-1:]
 #: Classes that were not learned may get worse by as much at the lower end of the interval.
 MAX_LOSS = 0.01
 # Length of the inner layers' features beside the model's vector of length 1.
@@ -136,7 +136,7 @@ class SettingResult:
     @property
     def is_least(self) -> bool:
         """Whether the setting tells learned classes apart as little as any."""
-        return self.setting.stretch <= _STRETCH_UNTESTED and self.setting.shrinkage >= _SHRINKAGE_UNTESTED
+        return self.setting.stretch in _STRETCHES_UNTESTED and self.setting.shrinkage in _SHRINKAGES_UNTESTED
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class DivisionFits:
 def compare_settings(
     data: TrainingData, fits: DivisionFits, *, progress: bool | None = None
 ) -> list[SettingResult]:
-    """Judge every setting on the images that each division leaves out.
+    """Judge every setting that may be chosen on the images that each division leaves out.
 
     Parameters
     ----------
@@ -310,15 +310,18 @@ def compare_settings(
         In no particular order.
     """
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
+    shrinkages, stretches = SHRINKAGES, STRETCHES
+    if not fits.judged.has_unseen:
+        shrinkages, stretches = _SHRINKAGES_UNTESTED, _STRETCHES_UNTESTED
     settings, answers = [], []
-    total = len(layers) * len(SHRINKAGES) * len(STRETCHES)
+    total = len(layers) * len(shrinkages) * len(stretches)
     with bar("choosing settings", total, unit="settings", progress=progress) as shown:
         for uses_layers in layers:
             of_divisions = fits.of(uses_layers)
             points = [fit.coordinates(data.views[0]) for fit in of_divisions]
-            for shrinkage in SHRINKAGES:
+            for shrinkage in shrinkages:
                 whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
-                for stretch in STRETCHES:
+                for stretch in stretches:
                     mapped = [of_draw.stretched(stretch) for of_draw in whitened]
                     settings.append(Setting(stretch, uses_layers, shrinkage))
                     answers.append(fits.judged.answers(mapped))
@@ -426,6 +429,11 @@ class Judged:
         of_unseen = estimates(unseen, _groups(self._unseen)) if self._unseen else [None] * len(answers)
         of_seen, of_wide = (estimates(part, self.seen_groups) for part in (seen, wide))
         return [Quality(*parts) for parts in zip(of_seen, of_wide, of_unseen, strict=True)]
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether classes were held out."""
+        return bool(self._unseen)
 
     @property
     def seen_groups(self) -> Ints:
