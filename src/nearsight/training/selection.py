@@ -310,7 +310,8 @@ def compare_settings(
         In no particular order.
     """
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
-    shrinkages, stretches = SHRINKAGES, STRETCHES
+    shrinkages: Sequence[float] = SHRINKAGES
+    stretches: Sequence[float] = STRETCHES
     if not fits.judged.has_unseen:
         shrinkages, stretches = _SHRINKAGES_UNTESTED, _STRETCHES_UNTESTED
     settings, answers = [], []
