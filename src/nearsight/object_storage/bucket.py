@@ -195,6 +195,9 @@ class Bucket:
         except NearsightError:
             raise
         except Exception as error:  # each driver raises exceptions of its own
-            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
-                raise
+            if isinstance(error, FileNotFoundError):
+                # Whoever writes names no object that must be there; Google's driver does not say what is.
+                if not doing.startswith("writing") and "bucket does not exist" not in str(error):
+                    raise
+                error = FileNotFoundError(f"bucket does not exist ({error})")
             raise self.error(doing, error) from error

@@ -1,6 +1,7 @@
 """The URI of a collection in a bucket."""
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -26,7 +27,7 @@ class ObjectAddress:
         "s3" or "gs".
     bucket, folder : str
     endpoint : str
-        URL of a server that is not AWS; empty for AWS and Google.
+        URL of a server that is not AWS or Google; empty for those.
     region : str
         Empty where the SDK finds it.
     """
@@ -50,7 +51,7 @@ class ObjectAddress:
     @property
     def shown(self) -> str:
         """What people are shown, and what opens this collection again."""
-        named = {"endpoint": self.endpoint, "region": self.region}
+        named = {"endpoint": self.endpoint, "region": self.region} if self.scheme == "s3" else {}
         options = urlencode({name: value for name, value in named.items() if value}, safe=":/")
         return f"{self.url}?{options}" if options else self.url
 
@@ -65,7 +66,8 @@ def parse_address(uri: str) -> ObjectAddress:
     """Return the address that a URI names.
 
     ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL``, ``AWS_REGION`` and ``AWS_DEFAULT_REGION`` count where the
-    URI names neither endpoint nor region. Credentials come from where the SDKs look for them.
+    URI names neither endpoint nor region; ``STORAGE_EMULATOR_HOST`` counts for ``gs://``, as for the SDK.
+    Credentials come from where the SDKs look for them.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def parse_address(uri: str) -> ObjectAddress:
         known = sorted(_OPTIONS[parts.scheme]) or "none"
         raise InvalidParameterError(f"{shown}: unknown options {unknown}; there are {known}")
     if parts.scheme == "gs":
-        return ObjectAddress("gs", bucket, folder)
+        return ObjectAddress("gs", bucket, folder, _variable("STORAGE_EMULATOR_HOST").rstrip("/"))
     endpoint = options.get("endpoint") or _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     if endpoint and not re.fullmatch(r"https?://[^/@?#]+/?", endpoint):
         raise InvalidParameterError(f"{shown}: the endpoint must be a URL such as https://s3.example.org")
@@ -120,6 +122,19 @@ def open_bucket(address: ObjectAddress) -> Bucket:
     return Bucket(
         address.url, shown=address.shown, endpoint_url=address.endpoint or None, client_kwargs=region
     )
+
+
+def storage_options(address: ObjectAddress) -> dict[str, str]:
+    """Return what LanceDB has to know, besides what it finds itself."""
+    options = {"aws_endpoint": address.endpoint, "aws_region": address.region}
+    if address.scheme == "gs":
+        # Of an account for a server that is not Google's, this is all that counts.
+        account = {"gcs_base_url": address.endpoint, "disable_oauth": True}
+        nobody = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        options = {"google_service_account_key": json.dumps(account | nobody) if address.endpoint else ""}
+    if address.endpoint.startswith("http://"):
+        options["allow_http"] = "true"
+    return {option: value for option, value in options.items() if value}
 
 
 def _variable(*names: str) -> str:

@@ -13,7 +13,12 @@ from nearsight.settings import files_directory
 from nearsight.store.lance import index_reach
 from nearsight.store.lance.binary_columns import BinaryColumns
 from nearsight.store.lance.engine import import_lancedb
-from nearsight.store.lance.object_storage.address import ObjectAddress, open_bucket, parse_address
+from nearsight.store.lance.object_storage.address import (
+    ObjectAddress,
+    open_bucket,
+    parse_address,
+    storage_options,
+)
 from nearsight.store.lance.object_storage.tables import ObjectTables
 from nearsight.store.lance.store import TABLE, LanceStore, check_columns
 from nearsight.store.lance.table import SharedTable
@@ -99,10 +104,7 @@ class ObjectLocation:
 
     def _tables(self, name: str) -> ObjectTables:
         address = self._address
-        options = {"aws_endpoint": address.endpoint, "aws_region": address.region}
-        options = {option: value for option, value in options.items() if value}
-        if address.endpoint.startswith("http://"):
-            options["allow_http"] = "true"
+        options = storage_options(address)
         lancedb = import_lancedb()
         try:
             connection = lancedb.connect(
