@@ -23,7 +23,7 @@ BUILD = """
 import sys
 import lance_ray, ray
 
-ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
+ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
 lance_ray.create_index(
     uri=sys.argv[1], column="vector", index_type="IVF_RQ", num_bits=4, num_partitions=8, num_workers=2,
     metric="cosine",
