@@ -291,7 +291,7 @@ def _leaks(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> Section:
         for query, row in evaluation.leaks[:_N_LEAKS]
     ]
     lead = (
-        f"{count(len(evaluation.leaks), 'pair')} of near-duplicates lie on both sides of the split."
+        f"Near-duplicates on both sides of the split, {count(len(evaluation.leaks), 'pair')}."
         " They are not compared here."
     )
     return Section("Leaks", lead, rows=rows)

@@ -232,6 +232,6 @@ def _say(run: Run, result: "Evaluation") -> None:
         run.console.note(f"Not compared: {model.model}, {model.reason}")
     if result.leaks:
         run.console.note(
-            f"Note: {len(result.leaks):,} pairs of near-duplicates lie on both sides of the split; they were"
-            " not compared."
+            f"Note: near-duplicates on both sides of the split, {text_format.count(len(result.leaks), 'pair')}:"
+            " they were not compared."
         )
