@@ -232,6 +232,6 @@ def _say(run: Run, result: "Evaluation") -> None:
         run.console.note(f"Not compared: {model.model}, {model.reason}")
     if result.leaks:
         run.console.note(
-            f"Note: {text_format.count(len(result.leaks), 'pair')} of near-duplicates on both sides of the split,"
-            " which are not compared."
+            f"Note: {text_format.count(len(result.leaks), 'pair')} of near-duplicates on both sides of the"
+            " split, which are not compared."
         )
