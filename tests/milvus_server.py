@@ -11,6 +11,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+_ETCD_PORT = 2380
+
 
 def is_installed() -> bool:
     return find_spec("milvus") is not None
@@ -31,11 +33,19 @@ class MilvusServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        with socket.socket() as probe:
+            # Its etcd takes this port, whatever the settings say, and the server hangs without it.
+            assert probe.connect_ex(("127.0.0.1", _ETCD_PORT)), (
+                f"port {_ETCD_PORT} is taken: another Milvus runs here; stop it, or use a network of your"
+                " own, as make milvus does"
+            )
         # Reads wait for its clock, and a new table for its scheduler: both go faster than by default.
         settings = (
             "proxy.timeTickInterval=10",
             "queryCoord.checkInterval=20",
             "queryCoord.distPullInterval=20",
+            # Parts of 64 MB, so that few rows have a rough index before their own.
+            "dataCoord.segment.maxSize=64",
         )
         command = [sys.executable, "-c", "from milvus import main; main()", "--data", self._folder / "data"]
         command += [

@@ -17,9 +17,10 @@ from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.settings import files_directory
 from nearsight.store.location import StoreCheck
 from nearsight.store.milvus.address import MilvusAddress, parse_address
+from nearsight.store.milvus.entry import StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, among
 from nearsight.store.milvus.server import Server
-from nearsight.store.milvus.store import MilvusStore, binary_table, entry_of
+from nearsight.store.milvus.store import MilvusStore, binary_table
 
 # Milvus wants a vector in every table.
 _NO_VECTOR = [1.0, 0.0]
@@ -124,8 +125,8 @@ class MilvusLocation:
             self._server.drop(left)
         dim = schema.field("vector").type.list_size
         self._server.create(table, {COLUMNS: "json"}, dim, self._address.index)
-        entry = MilvusStore.entry(schema, 0, str(uuid.uuid4()), self._address.index)
-        self.write_document(entry_of(name), entry)
+        entry = StoreEntry(schema, 0, str(uuid.uuid4()), self._address.index)
+        self.write_document(entry_of(name), entry.encode())
 
     def checks(self) -> Iterator[StoreCheck]:
         """Check the server and the collection; see CheckedLocation."""

@@ -1,21 +1,19 @@
 """A store in Milvus: a `VectorStore` whose rows a cluster keeps."""
 
-import base64
 import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import CollectionNotFoundError, FilterError, MetadataError, StorageError, VectorError
-from nearsight.store.base import Hit, check_queries, check_rows
-from nearsight.store.filters.arrow import matching_rows
+from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, VectorError
+from nearsight.store.base import Hit, check_rows
 from nearsight.store.filters.ast import Filter
-from nearsight.store.filters.conditions import columns_of
 from nearsight.store.json_columns import (
     LENGTH,
     arrow_column,
@@ -24,21 +22,18 @@ from nearsight.store.json_columns import (
     vector_column,
     vector_matrix,
 )
-from nearsight.store.milvus.address import INDEXES, MilvusAddress
+from nearsight.store.milvus.address import MilvusAddress
+from nearsight.store.milvus.entry import ROUGH_ROWS, StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
-from nearsight.store.milvus.server import BATCH, MAX_HITS, Server
+from nearsight.store.milvus.search import Found, Question, Search, matching
+from nearsight.store.milvus.server import BATCH, Server
 
 if TYPE_CHECKING:
     from nearsight.store.milvus.location import MilvusLocation
 
 _NO_VECTOR = [1.0, 0.0]
-# Up to this many matching rows are compared one by one: Milvus's index loses some of so few.
-_MAX_COMPARED = 2000
-
-
-def entry_of(name: str) -> str:
-    """Return the name of the document that describes a store."""
-    return f"store {name}"
+# After so many rows that were written anew, they are sealed.
+_MAX_UNSEALED = 20_000
 
 
 def key_of(id: str) -> str:
@@ -76,44 +71,36 @@ class MilvusStore:
         self._binary = binary_table(self._table)
         self._has_binary = False
         self._writing = threading.RLock()
+        self._search = Search(server, self._table, self._read_entry)
 
     # --- reading ------------------------------------------------------------------------------
 
-    @staticmethod
-    def entry(schema: pa.Schema, version: int, incarnation: str, index: str) -> bytes:
-        """Return the document that describes a store."""
-        arrow_schema = base64.b64encode(schema.serialize().to_pybytes()).decode()
-        facts = {"schema": arrow_schema, "version": version, "incarnation": incarnation, "index": index}
-        return json.dumps(facts).encode()
-
-    def _read_entry(self) -> tuple[pa.Schema, int, str, str]:
+    def _read_entry(self) -> StoreEntry:
         content = self._location.read_document(entry_of(self._name))
         if content is None:
             raise CollectionNotFoundError(f"{self._address.shown}: the collection was deleted; open it again")
-        facts = json.loads(content)
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["schema"])))
-        return schema, facts["version"], facts["incarnation"], facts["index"]
+        return StoreEntry.decode(content)
 
     @property
     def stored_schema(self) -> pa.Schema:
         """The current columns, with the vector of the type that was asked for."""
-        return self._read_entry()[0]
+        return self._read_entry().schema
 
     @property
     def schema(self) -> pa.Schema:
         """The current columns, with the vector in float32."""
-        return _public(self.stored_schema)
+        return self._read_entry().public_schema
 
     @property
     def version(self) -> int:
         """Grows with every change by any process."""
-        return self._read_entry()[1]
+        return self._read_entry().version
 
     @property
     def revision(self) -> str:
         """Names the current version; see VectorStore."""
-        _, version, incarnation, _ = self._read_entry()
-        return f"{version}-{incarnation}"
+        entry = self._read_entry()
+        return f"{entry.version}-{entry.incarnation}"
 
     def count(self, where: Filter | None = None) -> int:
         """Return the number of rows."""
@@ -132,27 +119,21 @@ class MilvusStore:
         checked = None if is_exact else where
         asked = [COLUMNS, "vector"] if "vector" in columns else [COLUMNS]
         binary = [field for field in fields if pa.types.is_binary(field.type)]
-        for page in self._pages(expression, asked, ids):
+        dim = schema.field("vector").type.list_size if "vector" in columns else 0
+        for page in self._pages(expression, asked, ids, dim):
             rows = [row[COLUMNS] for row in page]
-            kept = _matching(checked, rows, schema) if checked else [True] * len(page)
+            kept = matching(checked, rows, schema) if checked else [True] * len(page)
             page = [row for row, keep in zip(page, kept, strict=True) if keep]
             if not page:
                 continue
-            rows = [row[COLUMNS] for row in page]
-            values = self._binary_values([row["key"] for row in page], binary)
-            arrays = [
-                vector_column([row["vector"] for row in page], rows, field.type.list_size)
-                if field.name == "vector"
-                else arrow_column(values if field in binary else rows, field)
-                for field in fields
-            ]
+            arrays = self._columns(page, fields, binary)
             yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _pages(
-        self, expression: str, fields: Sequence[str], ids: Sequence[str] | None
+        self, expression: str, fields: Sequence[str], ids: Sequence[str] | None, dim: int
     ) -> Iterator[list[dict[str, Any]]]:
         if ids is None:
-            yield from self._server.pages(self._table, expression, fields)
+            yield from self._server.pages(self._table, expression, fields, dim)
             return
         keys = [key_of(id) for id in dict.fromkeys(ids)]
         for start in range(0, len(keys), BATCH):
@@ -187,85 +168,66 @@ class MilvusStore:
         exact: bool = False,
     ) -> list[list[Hit]]:
         """Return the k nearest rows of each vector; see VectorStore."""
-        stored, _, _, index = self._read_entry()
-        schema = _public(stored)
-        queries, _ = directions(check_queries(vectors, k, schema.field("vector").type.list_size))
-        expression, is_exact = MilvusExpressions().write(where) if where else ("", True)
-        n_fetched = k * INDEXES[index]
-        n_matching = self._server.count(self._table, expression) if where and is_exact else None
-        is_narrow = n_matching is not None and n_matching <= _MAX_COMPARED
-        if exact or not is_exact or is_narrow or n_fetched > MAX_HITS:
-            found = self._compared(queries, k, where)
-        else:
-            # The graph of a filter is as if thinned out: it is searched as much more widely.
-            width = 1.0 if n_matching is None else self._server.count(self._table, "") / n_matching
-            found = self._indexed(queries, k, expression, index, width)
-            if any(len(hits) < k for hits in found):
-                n_matching = self._server.count(self._table, expression)
-                if any(len(hits) < min(k, n_matching) for hits in found):
-                    found = self._compared(queries, k, where)
+        entry, found = self._search.nearest(Question(vectors, k, where, "vector" in columns, exact))
+        schema = entry.public_schema
         return self._hits(found, [schema.field(name) for name in dict.fromkeys(columns) if name != "id"])
 
-    def _indexed(
-        self, queries: NDArray[np.float32], k: int, expression: str, index: str, width: float
-    ) -> list[list[tuple[float, str]]]:
-        """Return (similarity, id) by the index; where it rounds vectors, more are fetched and compared."""
-        is_rounded = INDEXES[index] > 1
-        fields = [COLUMNS, "vector"] if is_rounded else [COLUMNS]
-        n_fetched = k * INDEXES[index]
-        found = self._server.search(self._table, queries, n_fetched, expression, index, fields, width)
-        results = []
-        for query, hits in zip(queries, found, strict=True):
-            if is_rounded and hits:
-                scores = np.array([hit["vector"] for hit in hits], np.float32) @ query
-            else:
-                scores = np.array([hit["score"] for hit in hits], np.float32)
-            best = np.argsort(-scores, kind="stable")[:k]
-            results.append([(float(scores[i]), hits[i][COLUMNS]["id"]) for i in best])
-        return results
-
-    def _compared(
-        self, queries: NDArray[np.float32], k: int, where: Filter | None
-    ) -> list[list[tuple[float, str]]]:
-        """Return (similarity, id) by comparing all rows that match, a part at a time."""
-        best: list[list[tuple[float, str]]] = [[] for _ in queries]
-        for batch in self.scan(["id", "vector"], where):
-            ids = batch.column("id").to_pylist()
-            X, _ = directions(np.asarray(batch.column("vector").flatten(), np.float32).reshape(len(ids), -1))
-            for own, scores in zip(best, queries @ X.T, strict=True):
-                own += [(float(score), id) for score, id in zip(scores, ids, strict=True)]
-                own.sort(key=lambda pair: -pair[0])
-                del own[k:]
-        return best
-
-    def _hits(self, found: list[list[tuple[float, str]]], fields: list[pa.Field]) -> list[list[Hit]]:
+    def _hits(self, found: list[list[Found]], fields: list[pa.Field]) -> list[list[Hit]]:
+        rows = {one.row["key"]: one.row for own in found for one in own}
+        binary = [field for field in fields if pa.types.is_binary(field.type)]
+        columns = self._columns(list(rows.values()), fields, binary)
+        lists = [column.to_pylist() for column in columns]
         names = [field.name for field in fields]
-        rows: dict[str, dict[str, Any]] = {}
-        if names:
-            ids = list({id for hits in found for _, id in hits})
-            batches = self.scan(["id", *names], ids=ids)
-            rows = {row.pop("id"): row for batch in batches for row in batch.to_pylist()}
-        empty = dict.fromkeys(names)
+        values = dict(zip(rows, zip(*lists, strict=True) if lists else ((),) * len(rows), strict=True))
         return [
-            [Hit(id, float(np.clip(score, -1, 1)), rows.get(id, empty)) for score, id in hits]
-            for hits in found
+            [
+                Hit(
+                    one.row[COLUMNS]["id"],
+                    float(np.clip(one.similarity, -1, 1)),
+                    dict(zip(names, values[one.row["key"]], strict=True)),
+                )
+                for one in own
+            ]
+            for own in found
+        ]
+
+    def _columns(
+        self, page: list[dict[str, Any]], fields: Sequence[pa.Field], binary: Sequence[pa.Field]
+    ) -> list[pa.Array]:
+        """Return columns of rows as the table has them."""
+        rows = [row[COLUMNS] for row in page]
+        values = self._binary_values([row["key"] for row in page], binary)
+        return [
+            vector_column([row["vector"] for row in page], rows, field.type.list_size)
+            if field.name == "vector"
+            else arrow_column(values if field in binary else rows, field)
+            for field in fields
         ]
 
     # --- writing ------------------------------------------------------------------------------
 
-    def _write(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` returns; the version grows before it, for who reads meanwhile, and after it."""
+    def _write(self, work: Callable[[], Any], n_rows: int) -> Any:
+        """Return what `work` returns, which writes up to `n_rows`.
+
+        The version grows before it, for who reads meanwhile, and after it.
+        """
         with self._writing:
-            self._count_up()
+            self._count_up(n_rows)
             try:
                 return work()
             finally:
                 self._count_up()
 
-    def _count_up(self, schema: pa.Schema | None = None) -> None:
-        stored, version, incarnation, index = self._read_entry()
-        entry = self.entry(stored if schema is None else schema, version + 1, incarnation, index)
-        self._location.write_document(entry_of(self._name), entry)
+    def _count_up(self, n_rows: int = 0, schema: pa.Schema | None = None) -> StoreEntry:
+        entry = self._read_entry()
+        n_unsealed = entry.n_unsealed + n_rows
+        return self._write_entry(
+            replace(entry, schema=schema or entry.schema, version=entry.version + 1, n_unsealed=n_unsealed)
+        )
+
+    def _write_entry(self, entry: StoreEntry) -> StoreEntry:
+        self._location.write_document(entry_of(self._name), entry.encode())
+        return entry
 
     def append(self, rows: pa.Table) -> None:
         """Add rows; one with the id of a new row is replaced. See VectorStore."""
@@ -298,7 +260,7 @@ class MilvusStore:
                         " check the server's log, and run the same command again"
                     )
 
-        self._write(add)
+        self._write(add, len(keys))
 
     def _write_binary(self, keys: Sequence[str], values: Sequence[dict[str, Any]]) -> None:
         """Write binary values, and delete those of rows that have none."""
@@ -349,7 +311,10 @@ class MilvusStore:
                 if there and values is not None:
                     self._change_binary([row["key"] for row in there], places, values)
 
-        self._write(change)
+        with self._writing:
+            self._write(change, rows.num_rows)
+            if self._read_entry().n_unsealed >= _MAX_UNSEALED:
+                self._seal()
 
     def _change_binary(
         self, keys: list[str], places: dict[str, int], values: Sequence[dict[str, Any]]
@@ -374,7 +339,7 @@ class MilvusStore:
                     self._server.delete(self._binary, own)
             return n_found
 
-        return int(self._write(remove))
+        return int(self._write(remove, 0))
 
     def add_columns(self, columns: Sequence[pa.Field]) -> None:
         """Add nullable columns; those that exist with the same type already are left alone."""
@@ -388,32 +353,40 @@ class MilvusStore:
                     )
             new = [field.with_nullable(True) for field in columns if field.name not in stored.names]
             if new:
-                self._count_up(pa.schema([*stored, *new]))
+                self._count_up(schema=pa.schema([*stored, *new]))
 
     # --- maintenance --------------------------------------------------------------------------
 
     def maintain(self) -> None:
-        """Do nothing: the server indexes and compacts by itself."""
+        """Have the server index what was written, if there is much; see VectorStore."""
+        if self._read_entry().n_unsealed >= ROUGH_ROWS:
+            self.optimize()
 
     def optimize(self) -> None:
-        """Let the server seal and index what was written last; see VectorStore."""
+        """Have the server seal and index what was written last, and wait for it; see VectorStore.
+
+        An index that takes more than ten minutes is left to the server.
+        """
+        with self._location.lock(), self._writing:
+            flushed = self._seal()
+        if flushed.n_indexed == flushed.n_flushes or not self._server.wait_for_index(self._table):
+            return
+        with self._location.lock(), self._writing:
+            entry = self._read_entry()
+            if (entry.incarnation, entry.n_flushes) == (flushed.incarnation, flushed.n_flushes):
+                self._write_entry(replace(entry, n_indexed=entry.n_flushes))
+
+    def _seal(self) -> StoreEntry:
+        """Have the server seal all rows, which begins to index them; the caller holds the lock of writers."""
+        entry = self._read_entry()
+        if not entry.n_unsealed:
+            return entry
         self._server.flush(self._table)
+        n_flushes, n_indexed = entry.n_flushes + 1, entry.n_indexed
+        if entry.n_unsealed < ROUGH_ROWS and n_indexed == entry.n_flushes:
+            # So few are compared one by one until they are indexed.
+            n_indexed = n_flushes
+        return self._write_entry(replace(entry, n_unsealed=0, n_flushes=n_flushes, n_indexed=n_indexed))
 
 
-def _public(stored: pa.Schema) -> pa.Schema:
-    vector = stored.field("vector")
-    public = vector.with_type(pa.list_(pa.float32(), vector.type.list_size))
-    return stored.set(stored.get_field_index("vector"), public)
-
-
-def _matching(where: Filter, rows: list[dict[str, Any]], schema: pa.Schema) -> list[bool]:
-    fields = [schema.field(name) for name in columns_of(where)]
-    table = pa.Table.from_arrays([arrow_column(rows, field) for field in fields], schema=pa.schema(fields))
-    mask = matching_rows(where, table)
-    if mask is None:
-        raise FilterError("this filter compares columns of types that a store in Milvus cannot compare.")
-    found: list[bool] = mask.tolist()
-    return found
-
-
-__all__ = ["MilvusStore", "binary_table", "entry_of", "key_of"]
+__all__ = ["MilvusStore", "binary_table", "key_of"]
