@@ -1,9 +1,11 @@
 """Stores and bare engines by the number of rows: a table of each, and the cost of a filtered search as SVG.
 
     python -m benchmarks.store_sizes --rows 10000 100000 --svg docs/images/store-cost.svg
-    python -m benchmarks.store_sizes --results *.json --svg docs/images/store-cost.svg
+    python -m benchmarks.stores --rows 1000000 --only milvus --json > milvus.json
+    python -m benchmarks.store_sizes --results *.json --svg docs/images/store-cost.svg --json
 
-Each size is one run of `benchmarks.stores`. The second form draws documents that it has printed with --json.
+Each size is one run of `benchmarks.stores`. The last form draws documents that that has printed: those
+of one size are put together, so that a long run can be made in parts, an engine at a time.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print what was drawn, too")
     options = parser.parse_args()
     if options.results:
-        documents = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
+        documents = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.results])
     else:
         documents = [measure(rows) for rows in options.rows]
     options.svg.write_text(plot(documents), encoding="utf-8")
@@ -52,6 +54,15 @@ def measure(rows: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.stores", "--rows", str(rows), "--json"]
     document: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return document
+
+
+def merged(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one document of each size; of an engine that was measured twice, the later one counts."""
+    by_size: dict[int, dict[str, dict[str, Any]]] = {}
+    for document in documents:
+        engines = by_size.setdefault(document["rows"], {})
+        engines.update({engine["engine"]: engine for engine in document["engines"]})
+    return [{"rows": rows, "engines": list(engines.values())} for rows, engines in sorted(by_size.items())]
 
 
 def costs(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ class Question:
     exact: bool
 
 
-class Search:
+class MilvusSearch:
     """Searches of one table.
 
     Parameters

@@ -25,7 +25,7 @@ from nearsight.store.json_columns import (
 from nearsight.store.milvus.address import MilvusAddress
 from nearsight.store.milvus.entry import ROUGH_ROWS, StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
-from nearsight.store.milvus.search import Found, Question, Search, matching
+from nearsight.store.milvus.search import Found, Question, MilvusSearch, matching
 from nearsight.store.milvus.server import BATCH, Server
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class MilvusStore:
         self._binary = binary_table(self._table)
         self._has_binary = False
         self._writing = threading.RLock()
-        self._search = Search(server, self._table, self._read_entry)
+        self._search = MilvusSearch(server, self._table, self._read_entry)
 
     # --- reading ------------------------------------------------------------------------------
 
