@@ -25,7 +25,7 @@ from nearsight.store.json_columns import (
 from nearsight.store.milvus.address import MilvusAddress
 from nearsight.store.milvus.entry import ROUGH_ROWS, StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
-from nearsight.store.milvus.search import Found, Question, MilvusSearch, matching
+from nearsight.store.milvus.search import Found, MilvusSearch, Question, matching
 from nearsight.store.milvus.server import BATCH, Server
 
 if TYPE_CHECKING:
