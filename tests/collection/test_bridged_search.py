@@ -21,7 +21,7 @@ from fake import FakeBackend
 
 OLD, NEW = FakeBackend(0), FakeBackend(1)
 N = 240
-# A directory, and what the collection is moved in by the same code.
+# Where the same code moves a collection.
 ENGINES = ["directory", "postgres"]
 
 

@@ -8,6 +8,7 @@ from nearsight import Collection
 from nearsight.collection import upgrade
 from nearsight.collection.upgrade import MissingFilesError, Upgrade, UpgradeState, abandon, commit, rollback
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
+from nearsight.store import locate
 
 from fake import FakeBackend
 
@@ -152,3 +153,28 @@ def test_a_model_that_gives_other_vectors_each_time_is_refused(collection):
     with pytest.raises(StorageError, match="another vector than the one stored a moment ago"):
         run.verify()
     assert UpgradeState.read(collection.directory).phase == "verifying"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_another_machine_goes_on_and_readers_learn_of_the_change(place, folder, tmp_path, monkeypatch):
+    reader = Collection.create(place, model=OLD, cache_dir=tmp_path / "cache")
+    reader.add(folder, progress=False, metadata=named)
+    assert Upgrade(reader, NEW).sample(5, progress=False) == 5
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "elsewhere"))
+    run = Upgrade(Collection.open(place, model=OLD), NEW)
+    assert run.state.phase == "shadow"
+    assert run.shadow(progress=False) == 7
+    run.verify()
+    assert not reader.was_upgraded()
+    check(run.switch(), folder, NEW)
+    assert reader.was_upgraded()
+    check(reader, folder, OLD)
+    location = locate(place)
+    assert rollback(location) == 0
+    assert not reader.was_upgraded()
+    check(Collection.open(place, model=OLD), folder, OLD)
+    Upgrade(reader, NEW).switch()
+    commit(location)
+    check(Collection.open(place, model=NEW), folder, NEW)
+    assert UpgradeState.read(location) is None

@@ -179,6 +179,8 @@ class CollectionCatalog:
         try:
             if not collection.was_upgraded():
                 return collection
+        except CollectionNotFoundError:
+            pass
         except NearsightError:
             # A server that is away is what the next call on the collection reports.
             return collection
