@@ -27,7 +27,7 @@ def run(place, step, n_writes, query, environment):
     location = locate(place)
     if hasattr(location, "_lease"):
         # A bucket knows of no death: the next process waits so long.
-        location._lease._ttl_s = 2.0
+        location._lease._ttl_s = 1.0
     store = location.open_store(upgrade.manifest.CollectionManifest.read(location).store)
     for owner, name in (
         *((type(location), f"{verb}_document") for verb in ("write", "delete")),
