@@ -74,10 +74,10 @@ function App() {
         <span aria-hidden="true">${sign}</span>${title}</a>`)}</nav>`}
     <main id="main" tabindex="-1" class=${collection ? "" : "alone"}><${Failure} error=${error} />
       ${collection
-        ? html`<${View} key=${collection.name + route.view} collection=${collection} query=${route.query} selection=${selection} reload=${load} />`
+        ? html`<${View} key=${collection.name + route.view} ...${{ collection, selection }} query=${route.query} reload=${load} />`
         : html`<${Collections} collections=${collections} reload=${load} missing=${route.collection} />`}
     </main>
-    ${collection && html`<${SelectionBar} collection=${collection} selection=${selection} reload=${load} />`}
+    ${collection && html`<${SelectionBar} ...${{ collection, selection }} reload=${load} />`}
     ${showsKeys && html`<${KeyList} close=${() => setShowsKeys(false)} />`}`;
 }
 

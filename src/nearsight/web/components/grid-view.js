@@ -14,5 +14,5 @@ export function GridView({ source, selection, size = 168, more }) {
   }, [size]);
   useEffect(() => { if (source) grid.current.setSource(source); }, [source, size]);
   return html`<div ref=${element} class="grid-view" aria-label="Images"></div>
-    ${opened != null && source && html`<${Viewer} source=${source} index=${opened} selection=${selection} more=${more} close=${() => open()} />`}`;
+    ${opened != null && source && html`<${Viewer} ...${{ source, selection, more }} index=${opened} close=${() => open()} />`}`;
 }

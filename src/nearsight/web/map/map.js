@@ -18,7 +18,7 @@ export function MapOfImages({ collection, selection }) {
   return html`<div class="fill"><h1 class="hidden-text">Map of ${collection.name}</h1>
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">
-      ${analysis.result && html`<${Board} key=${collection.name} collection=${collection} selection=${selection} result=${analysis.result} start=${analysis.start} />`}
+      ${analysis.result && html`<${Board} key=${collection.name} ...${{ collection, selection }} result=${analysis.result} start=${analysis.start} />`}
     </${Analysis}></div>`;
 }
 
@@ -85,7 +85,7 @@ function Board({ collection, selection, result, start }) {
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
         <img src=${collection.thumbnail(points.ids[hover.point])} alt="" />
         ${names.get(codes[hover.point]) ?? ""}</div>`}
-      <${Legend} coloring=${coloring} hidden=${hidden} toggle=${toggle} />
+      <${Legend} ...${{ coloring, hidden, toggle }} />
     </div>
     <p class="soft map-help">Draw with the left button to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
     ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened()}

@@ -19,11 +19,11 @@ export function AddImages({ collection, reload }) {
     <${Failure} error=${error} />
     <div class="columns">
       <${FolderForm} collection=${collection} roots=${facts.roots} started=${reloadJobs} />
-      <${UploadForm} collection=${collection} reload=${reload} />
+      <${UploadForm} ...${{ collection, reload }} />
     </div>
     <h2>Jobs</h2>
     ${jobs.length === 0 && html`<p class="soft">No job has run yet.</p>`}
-    ${jobs.map((job) => html`<${JobCard} key=${job.id} job=${job} collection=${collection} changed=${() => { reload(); reloadJobs(); }} />`)}`;
+    ${jobs.map((job) => html`<${JobCard} key=${job.id} ...${{ job, collection }} changed=${() => { reload(); reloadJobs(); }} />`)}`;
 }
 
 function FolderForm({ collection, roots, started }) {

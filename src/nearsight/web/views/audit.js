@@ -19,7 +19,7 @@ export function Audit({ collection, selection }) {
         <button onClick=${() => analysis.start()}>Audit again</button></div>
       ${result.issues.length === 0 && html`<${Empty} title="Nothing stands out" />`}
       ${result.issues.length > 0 && html`<p class="soft">Mark images, by a click or with Space; then tag them, take them out of the collection, or put their files into the trash.</p>`}
-      <div ref=${board}>${Object.entries(result.counts).map(([kind, n]) => html`<${Kind} collection=${collection} kind=${kind} n=${n} selection=${selection}
+      <div ref=${board}>${Object.entries(result.counts).map(([kind, n]) => html`<${Kind} ...${{ collection, kind, n, selection }}
         issues=${result.issues.filter((issue) => issue.kind === kind)} />`)}</div>
       ${result.notes.length > 0 && html`<h2>Notes</h2><ul>${result.notes.map((note) => html`<li class="soft">${note}</li>`)}</ul>`}`}
   </${Analysis}>`;

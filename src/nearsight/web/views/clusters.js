@@ -63,7 +63,7 @@ function Stacks({ collection, result, edit, selection, start }) {
     ${picked.length > 0 && html`<div class="line wrap"><strong>${count(picked.length, "stack")} picked</strong>
       <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(picked[0])}</button>
       <button onClick=${() => leave(firsts)}>Pick none</button></div>`}
-    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} collection=${collection} cluster=${cluster} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
+    <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} ...${{ collection, cluster }} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
       ${result.noise.length > 0 && html`<li class="stack-cell"><button class="card stack" onClick=${() => selection.change(result.noise)}>
         <span class="fan none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
 }
@@ -120,12 +120,12 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <button type="button" onClick=${() => setAsks("split")}>Split…</button></${Form}>
     <div class="stack-board">
       <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
-        <${GridView} source=${source} selection=${selection} /></div>
-      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} collection=${collection} cluster=${other} move=${move} chosen=${chosen} />`)}
+        <${GridView} ...${{ source, selection }} /></div>
+      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}
         <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
     </div>
     ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks()} />`}
-    ${asks === "split" && html`<${SplitDialog} cluster=${cluster} edit=${edit} follow=${follow} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
+    ${asks === "split" && html`<${SplitDialog} ...${{ cluster, edit, follow }} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
 }
 
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */

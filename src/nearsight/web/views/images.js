@@ -67,14 +67,14 @@ export function Images({ collection, query: inAddress, selection }) {
 
   const moreLike = (cell) => change({ ...NOTHING, where: query.where, cluster: query.cluster, parts: [{ id: cell.id }] });
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
-    <${SearchBar} collection=${collection} query=${query} change=${change} addFiles=${addFiles} selection=${selection} />
+    <${SearchBar} ...${{ collection, query, change, addFiles, selection }} />
     <${Failure} error=${error} />
     <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>
       <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
     ${source?.count === 0 && html`<${Empty} title=${isPart ? "No image matches" : "No image yet"}>
       ${isPart ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
-    <${GridView} source=${source} selection=${selection} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
+    <${GridView} ...${{ source, selection }} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
   </div>`;
 }
 
@@ -118,7 +118,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
     </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}
     ${!isEmpty && html`<ul class="chips" aria-label="The query">
       ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}</${Chip}>`}
-      ${query.parts.map((part, at) => html`<${Chip} kind=${part.isNot ? "minus" : ""} take=${() => drop(at)}><${PartImage} collection=${collection} part=${part} />
+      ${query.parts.map((part, at) => html`<${Chip} kind=${part.isNot ? "minus" : ""} take=${() => drop(at)}><${PartImage} ...${{ collection, part }} />
         <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button></${Chip}>`)}
       ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
       ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}

@@ -29,8 +29,8 @@ export function Labels({ collection, query, reload }) {
         <option value="">Show images…</option><option value=${`${field} IS NOT NULL`}>labeled (${facts.labeled})</option><option value=${`${field} IS NULL`}>not labeled</option>
         ${facts.classes.map(({ label, images }) => html`<option value=${`${field} = ${quoted(label)}`}>${label} (${images})</option>`)}</select></label>
         <a href=${collection.url(`labels/export?key=${encodeURIComponent(key)}`)} download>Export CSV</a>`}</div>
-    ${tab === "classes" ? html`<${Classes} key=${key} collection=${collection} facts=${facts} done=${() => { reload(); again(); }} />`
-      : html`<${Labeler} key=${tab + key} collection=${collection} facts=${facts} Queue=${tab === "next" ? LabelQueue : MistakeQueue} />`}
+    ${tab === "classes" ? html`<${Classes} ...${{ collection, facts }} done=${() => { reload(); again(); }} />`
+      : html`<${Labeler} key=${tab + key} ...${{ collection, facts }} Queue=${tab === "next" ? LabelQueue : MistakeQueue} />`}
   </div>`;
 }
 

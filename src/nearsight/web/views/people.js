@@ -153,7 +153,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
       <button disabled=${answer.version !== version} onClick=${() => forget({ people: [person], then: back })}>Forget…</button></div>
     <div class="buttons" role="tablist" aria-label="What to show">${[["images", count(person.images, "image")], ["faces", count(person.faces, "face") + (person.suggested ? `, ${person.suggested} to confirm` : "")]].map(([each, title]) => html`
       <button role="tab" aria-selected=${tab === each} onClick=${() => go(collection, "people", { person: id, tab: each })}>${title}</button>`)}</div>
-    ${tab === "images" ? html`<${PersonImages} collection=${collection} id=${id} version=${version} selection=${selection} />` : html`<div class="board" ref=${board}>
+    ${tab === "images" ? html`<${PersonImages} ...${{ collection, id, version, selection }} />` : html`<div class="board" ref=${board}>
       ${matches.length > 0 && html`<div class="line"><h2>Is this ${person.name}?</h2>${matches.length > 1 && html`<button class="main" onClick=${() => confirm(idsOf(matches))}>Confirm all ${matches.length}</button>`}</div>
         <ul class="faces">${matches.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}<span class="answer">
           <button class="main" aria-label="Yes" title="Yes (y)" onClick=${() => confirm([face.id])}>✓</button><button aria-label="No" title="No (n)" onClick=${() => reject([face.id])}>✕</button></span></li>`)}</ul>`}
@@ -172,7 +172,7 @@ function PersonImages({ collection, id, version, selection }) {
   const [answer, error] = useAnswer(() => collection.get(`faces/people/${id}/images`), [id, version]);
   const source = useMemo(() => answer && new IdSource(collection, answer.ids, (at) => fileName(answer.paths[at])), [answer]);
   return html`<${Failure} error=${error} />${source?.count === 0 && html`<${Empty} title="The collection has none of these images" />`}
-    <${GridView} source=${source} selection=${selection} />`;
+    <${GridView} ...${{ source, selection }} />`;
 }
 
 function ForgetDialog({ people, faces, then, close, act }) {

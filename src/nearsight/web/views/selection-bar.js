@@ -43,7 +43,7 @@ export function SelectionBar({ collection, selection, reload }) {
   const shared = { collection, selection, close: () => setDialog() };
   return html`
     ${done && html`<${UndoBar} key=${done.text} text=${done.text} undo=${done.undo} close=${() => setDone()} />`}
-    <${RefusedFiles} refused=${refused} close=${() => setRefused([])} takeOut=${takeOut} />
+    <${RefusedFiles} ...${{ refused, takeOut }} close=${() => setRefused([])} />
     ${size > 0 && html`<section class="selection" aria-label="Selection">
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>

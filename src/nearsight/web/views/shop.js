@@ -51,11 +51,10 @@ export function Shop({ collection, query, selection }) {
       <button onClick=${() => setDialog("orders")}>Orders…</button>
       <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
-      ? html`<${Product} key=${query.item} collection=${collection} id=${query.item} rules=${rules} fields=${fields} change=${change} unsaved=${unsaved}
-          baskets=${baskets} orders=${orders} choose=${setChosen} showOrders=${() => setDialog("orders")} selection=${selection} />`
-      : html`<${Tiles} key=${query.text} collection=${collection} text=${query.text} info=${info} />`}
-    ${dialog === "orders" && html`<${OrdersDialog} collection=${collection} baskets=${baskets} reload=${reload} close=${() => setDialog()} />`}
-    ${dialog === "export" && html`<${ExportDialog} collection=${collection} baskets=${baskets} orders=${orders} rules=${rules} close=${() => setDialog()} />`}
+      ? html`<${Product} key=${query.item} ...${{ collection, rules, fields, change, unsaved, baskets, orders, selection }} id=${query.item} choose=${setChosen} showOrders=${() => setDialog("orders")} />`
+      : html`<${Tiles} key=${query.text} ...${{ collection, info }} text=${query.text} />`}
+    ${dialog === "orders" && html`<${OrdersDialog} ...${{ collection, baskets, reload }} close=${() => setDialog()} />`}
+    ${dialog === "export" && html`<${ExportDialog} ...${{ collection, baskets, orders, rules }} close=${() => setDialog()} />`}
   </div>`;
 }
 
@@ -82,7 +81,7 @@ function Tiles({ collection, text, info }) {
   if (!found.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
     ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p></${Empty}>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
-    <ul class="shelf all">${found.map((item) => html`<${Card} collection=${collection} item=${item} />`)}</ul>`;
+    <ul class="shelf all">${found.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>`;
 }
 
 function Product({ collection, id, rules, fields, change, unsaved, baskets, orders, choose, showOrders, selection }) {
@@ -95,14 +94,14 @@ function Product({ collection, id, rules, fields, change, unsaved, baskets, orde
   if (error || !item) return html`<${Wait} error=${error} />`;
   const together = bought?.items.filter(boughtWith);
   return html`<article class="product">
-      <figure><${Photograph} collection=${collection} id=${id} alt=${titleOf(item)} /></figure>
+      <figure><${Photograph} ...${{ collection, id }} alt=${titleOf(item)} /></figure>
       <div><h1>${titleOf(item)}</h1>
         <${FactList} rows=${factsOf(item)} />
         <div class="buttons"><button onClick=${() => history.back()}>← Back</button>
           <button onClick=${() => go(collection, "images", { like: id })}>More like this</button>
           <button onClick=${() => selection.toggle(id)}>Select</button></div></div>
     </article>
-    <${RuleEditor} rules=${rules} fields=${fields} item=${item} change=${change} allowed=${alike?.allowed} unsaved=${unsaved} error=${alikeError} />
+    <${RuleEditor} ...${{ rules, fields, item, change, unsaved }} allowed=${alike?.allowed} error=${alikeError} />
     <section aria-labelledby="alike"><h2 id="alike">Looks alike</h2>
       <${Shelf} collection=${collection} found=${alike?.items} reason=${(each) => whyAlike(each, item)} none="No other item passes the rules." /></section>
     <section aria-labelledby="bought"><div class="line"><h2 id="bought">Bought together</h2>
