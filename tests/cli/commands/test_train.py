@@ -1,8 +1,13 @@
 """`train`, as a user runs it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -45,3 +50,56 @@ def test_a_folder_with_other_files_is_refused_before_anything_is_embedded(nearsi
     result = nearsight("train", kinds, "--to", tmp_path, code=2)
     assert "is not empty and holds no trained model" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+
+
+STAGES = ("embedding", "feature maps", "an epoch", "the second training", "export")
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_in_each_stage_ends_with_the_same_files(nearsight, tmp_path):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        pattern = rng.integers(0, 256, (4, 4, 3))
+        for number in range(6):
+            noisy = np.clip(pattern + rng.normal(0, 60, (4, 4, 3)), 0, 255).astype(np.uint8)
+            image = Image.fromarray(noisy).resize((64, 64), Image.Resampling.BICUBIC)
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    script = Path(__file__).parents[2] / "training" / "dying_training.py"
+    # Another number of threads adds in another order.
+    env = {k: v for k, v in {**os.environ, **nearsight.env}.items() if v is not None}
+    env |= {"NEARSIGHT_WITHOUT": "cores", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+    def train(folder, stage):
+        words = ["train", tmp_path / "images", "--to", folder / "model", "--depth", "last", "--views", 2]
+        command = [sys.executable, script, stage, *words]
+        return subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, check=False)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    done = train(whole, "")
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        assert train(killed, stage).returncode == -9, stage
+        assert not (killed / "model").exists()
+    # What the killed processes had done is there, and is not done again.
+    epochs = (killed / ".model.training" / "final.pt").stat().st_mtime_ns
+    done = train(killed, "export")
+    assert done.returncode == -9, done.stderr
+    assert (killed / ".model.training" / "final.pt").stat().st_mtime_ns == epochs
+    done = train(killed, "")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in killed.iterdir()] == ["model"]
+    names = sorted(path.name for path in (whole / "model").iterdir())
+    assert sorted(path.name for path in (killed / "model").iterdir()) == names
+    assert "epochs.svg" in names
+    for name in names:
+        contents = [(folder / "model" / name).read_bytes() for folder in (whole, killed)]
+        if name == "training.json":
+            records = list(map(json.loads, contents))
+            assert all(record.pop("seconds") > 0 for record in records)
+            assert records[0]["depth"] == "last"
+            contents = records
+        assert contents[0] == contents[1], name
