@@ -1,4 +1,4 @@
-"""What may help a classifier of a few examples: inner layers, views, whitening and unlabelled images.
+"""What may help a classifier of a few examples: inner layers, views, whitening and images without a label.
 
     python -m benchmarks.fewshot_gains FOLDER... [--fashion FOLDER] [--shots 1 5 20] [--episodes 20] [--json]
 
@@ -11,10 +11,9 @@ differences' 95 % interval over episodes (Student's t).
 *layers*: the vectors of MODEL#layers. *layers, of the set*: the same statistics of inner layers, standardized
 on the images to learn from without their labels, with the weight 0.5. *mirror*, *views*: the mean of an image
 and its mirror image, or of four views, as one example. *views as examples*: each view is an example.
-*spread*: the model's own probabilities, and the examples' classes,
-spread over a graph of the ten nearest of the examples and all judged images (label spreading, Zhou et al.
-2004, weight 0.5); it needs many images without labels that come from the same classes.
 *whitened*: whitening within classes, learned from the four views of all examples, with that shrinkage.
+*unlabeled*: the other images to learn from, without their labels. *layers, unlabeled*: both. *half of the
+classes*: the examples and the judged images are of every other class, and the images without a label of all.
 
 A way is kept if nothing gets significantly worse, neither accuracy nor log loss, and accuracy gets
 significantly better at one number of shots at least, on each of two sets.
@@ -41,9 +40,7 @@ from nearsight.training.network_features import feature_network
 
 N_EACH, N_VIEWS = 45, 4
 LAYER_WEIGHT = 0.5
-BASE = "model"
-SPREAD = "spread"
-N_NEAREST, SPREAD_WEIGHT = 10, 0.5
+BASE, HALF = "model", ", half of the classes"
 
 
 class LabeledSet:
@@ -83,8 +80,8 @@ class LabeledSet:
         return np.concatenate([self.vector(X), LAYER_WEIGHT * second], axis=1)
 
 
-def ways(of: LabeledSet, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return vectors of the examples, their labels, and vectors of the judged images, for each way."""
+def ways(of: LabeledSet, rows: np.ndarray) -> dict[str, tuple[np.ndarray | None, ...]]:
+    """Return vectors of examples, their labels, vectors to judge, and others without a label."""
     y, views, tested = of.y[rows], of.views[rows], of.vector(of.tested)
     plain = of.vector(views[:, 0])
     vectors = [of.vector(views[:, view]) for view in range(N_VIEWS)]
@@ -100,38 +97,21 @@ def ways(of: LabeledSet, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.nda
     scatter = ClassScatter(everything, np.unique(labels, return_inverse=True)[1])
     for shrinkage in (0.3, 0.6):
         both = np.concatenate([plain, tested])
-        mapped = scatter.mapped(scatter.coordinates(both), shrinkage=shrinkage, stretch=0.0)
+        mapped = scatter.whitened(scatter.coordinates(both), shrinkage).stretched(0.0)
         result[f"whitened, {shrinkage}"] = (mapped[: len(y)], y, mapped[len(y) :])
+    rest = np.setdiff1d(np.arange(len(of.y)), rows)
+    result["unlabeled"] = (plain, y, tested, of.vector(of.views[rest, 0]))
+    result["layers, unlabeled"] = (of.layers[rows], y, of.tested_layers, of.layers[rest])
     return result
 
 
-def judged(X: np.ndarray, y: np.ndarray, tested: np.ndarray, wanted: np.ndarray) -> list[float]:
-    model = FewShotClassifier().fit(X, y)
-    return judged_probabilities(model.predict_proba(tested), model.classes_, wanted)
-
-
-def spread(X: np.ndarray, y: np.ndarray, tested: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities of the judged images, spread over their neighbors, and the classes."""
-    model = FewShotClassifier().fit(X, y)
-    start = np.concatenate(
-        [np.eye(len(model.classes_))[np.searchsorted(model.classes_, y)], model.predict_proba(tested)]
-    )
-    points = unit_length(np.concatenate([X, tested]).astype(float) - X.mean(axis=0))
-    similarities = points @ points.T
-    np.fill_diagonal(similarities, 0)
-    nearest = np.argpartition(-similarities, N_NEAREST, axis=1)[:, :N_NEAREST]
-    weights = np.zeros_like(similarities)
-    np.put_along_axis(weights, nearest, np.maximum(np.take_along_axis(similarities, nearest, 1), 0), 1)
-    weights = np.maximum(weights, weights.T)
-    degrees = np.sqrt(np.maximum(weights.sum(axis=1), 1e-12))
-    graph = weights / degrees[:, None] / degrees
-    found = np.linalg.solve(np.eye(len(points)) - SPREAD_WEIGHT * graph, start)[len(X) :]
-    return found / found.sum(axis=1, keepdims=True), model.classes_
-
-
-def judged_probabilities(p: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> list[float]:
-    hits = classes[p.argmax(axis=1)] == wanted
-    of_wanted = p[np.arange(len(wanted)), np.searchsorted(classes, wanted)]
+def judged(
+    wanted: np.ndarray, X: np.ndarray, y: np.ndarray, tested: np.ndarray, unlabeled: np.ndarray | None = None
+) -> list[float]:
+    model = FewShotClassifier().fit(X, y, unlabeled)
+    p = model.predict_proba(tested)
+    hits = model.classes_[p.argmax(axis=1)] == wanted
+    of_wanted = p[np.arange(len(wanted)), np.searchsorted(model.classes_, wanted)]
     loss = -np.log(np.maximum(of_wanted, 1e-12)).mean()
     return [float(hits.mean()), calibration_error(p.max(axis=1), hits), float(loss)]
 
@@ -143,14 +123,18 @@ def measured(of: LabeledSet, k: int, n_episodes: int) -> dict[str, dict[str, obj
         rows = np.concatenate(
             [rng.choice(np.flatnonzero(of.y == c), k, replace=False) for c in np.unique(of.y)]
         )
-        for name, (X, y, tested) in ways(of, rows).items():
-            figures.setdefault(name, []).append(judged(X, y, tested, of.wanted))
-            if name == BASE:
-                p, classes = spread(X, y, tested)
-                figures.setdefault(SPREAD, []).append(judged_probabilities(p, classes, of.wanted))
-    base = np.array(figures[BASE])
+        found = ways(of, rows)
+        for name, vectors in found.items():
+            figures.setdefault(name, []).append(judged(of.wanted, *vectors))
+        classes = np.unique(of.y)[::2]
+        known, asked = np.isin(of.y[rows], classes), np.isin(of.wanted, classes)
+        for name in (BASE, "unlabeled"):
+            X, y, tested, *others = found[name]
+            row = judged(of.wanted[asked], X[known], y[known], tested[asked], *others)
+            figures.setdefault(f"{name}{HALF}", []).append(row)
     result: dict[str, dict[str, object]] = {}
     for name, values in figures.items():
+        base = np.array(figures[BASE + HALF if name.endswith(HALF) else BASE])
         means, differences = np.mean(values, axis=0), np.array(values) - base
         half = stats.t.ppf(0.975, n_episodes - 1) * differences.std(axis=0, ddof=1) / np.sqrt(n_episodes)
         result[name] = {}

@@ -16,7 +16,7 @@ from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vecto
 from nearsight.collection.manifest import model_name
 from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
-from nearsight.estimators.classification import FewShotClassifier, suggest
+from nearsight.estimators.classification import MAX_UNLABELED, FewShotClassifier, suggest
 from nearsight.images import Limits, decode_path
 from nearsight.models import Fingerprint
 from nearsight.store import locate
@@ -90,11 +90,13 @@ class FittedClassifier:
         model: str,
         *,
         collection: Collection | None = None,
+        unlabeled: NDArray[np.float32] | None = None,
         **parameters: Any,
     ) -> "FittedClassifier":
         """Fit on labeled images, with the parameters of `FewShotClassifier`.
 
-        `collection` has the thumbnails of those that were not embedded for this.
+        `collection` has the thumbnails of those that were not embedded for this; `unlabeled` are vectors of
+        images without a label.
 
         Raises
         ------
@@ -115,7 +117,7 @@ class FittedClassifier:
                 " common, and find those that differ: nearsight anomaly fit GOOD_DIR --to FILE.npz"
             )
         return cls(
-            FewShotClassifier(**parameters).fit(images.X, images.y),
+            FewShotClassifier(**parameters).fit(images.X, images.y, unlabeled),
             fingerprint,
             model,
             images.ids,
@@ -209,6 +211,7 @@ def fit_classifier(
     method: str = "auto",
     false_alarm_rate: float = 0.05,
     confidence: float | None = None,
+    use_unlabeled: bool = False,
     random_state: int = 0,
     contradictions: Contradictions = "raise",
     limits: Limits | None = None,
@@ -231,8 +234,11 @@ def fit_classifier(
         Use at most so many images of each class, chosen at random.
     method, false_alarm_rate, confidence
         See `nearsight.estimators.classification.FewShotClassifier`.
+    use_unlabeled : bool, default False
+        Learn from the collection's images without a label, too; of more than 10,000, from random ones. With
+        fewer than about 20 examples a class, that is worth much; some may show none of the classes.
     random_state : int, default 0
-        Chooses the images where `examples_per_class` is given.
+        Chooses the images where `examples_per_class` is given, and those without a label.
     contradictions : {"raise", "drop"}
         Whether an image with two labels, under two names, is refused or left out.
     limits, n_threads, progress
@@ -264,12 +270,20 @@ def fit_classifier(
         collection.fingerprint,
         collection.spec.id,
         collection=collection,
+        unlabeled=_unlabeled(collection, images.ids, random_state) if use_unlabeled else None,
         method=method,
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,
     )
     classifier.save(Path(file) if file is not None else collection.directory / FILENAME)
     return classifier
+
+
+def _unlabeled(collection: Collection, labeled: Container[str], random_state: int = 0) -> NDArray[np.float32]:
+    """Return the vectors of at most 10,000 images that are not among those with a label."""
+    sample = sample_vectors(collection, MAX_UNLABELED, random_state=random_state)
+    rows: NDArray[np.float32] = sample.X[[id not in labeled for id in sample.ids]]
+    return rows
 
 
 def refit_classifier(collection: Collection, classifier: FittedClassifier) -> FittedClassifier:
@@ -290,7 +304,10 @@ def refit_classifier(collection: Collection, classifier: FittedClassifier) -> Fi
         ids, [items[id].path for id in ids], collection.vectors(ids), np.array(list(by_id.values()))
     )
     parameters = classifier.estimator.get_params()
-    fitted = FittedClassifier.fit(images, collection.fingerprint, collection.spec.id, **parameters)
+    others = _unlabeled(collection, by_id) if classifier.estimator.n_unlabeled_ else None
+    fitted = FittedClassifier.fit(
+        images, collection.fingerprint, collection.spec.id, unlabeled=others, **parameters
+    )
     return replace(fitted, conditions=classifier.conditions)
 
 

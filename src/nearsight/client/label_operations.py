@@ -163,6 +163,7 @@ def fit_classifier(
     method: str = "auto",
     false_alarm_rate: float = 0.05,
     examples_per_class: int | None = None,
+    use_unlabeled: bool = False,
 ) -> "Operation[FittedClassifier]":
     """Fit a classifier on the labels, save it, and return it; see `Collection.fit_classifier`.
 
@@ -182,6 +183,7 @@ def fit_classifier(
         "method": method,
         "false_alarm_rate": false_alarm_rate,
         "examples_per_class": examples_per_class,
+        "use_unlabeled": use_unlabeled,
     }
     facts = (yield Request("POST", collection_path(collection, "classifiers"), json=body)).json()
     if "state" in facts:

@@ -160,9 +160,11 @@ def probe_accuracy(X: Floats, task: Task) -> NDArray[np.float64]:
     right = np.full(len(task.queries), np.nan)
     for fitted, queries in _folds(task):
         classes, y = np.unique(task.y[task.gallery[fitted]], return_inverse=True)
-        solver = heads.Ridge(points[task.gallery[fitted]], y, len(classes))
-        losses = [log_loss(s, y, fit_temperature(s, y)) for s in map(solver.left_out, heads.RIDGES)]
-        scores = solver.probe(heads.RIDGES[int(np.argmin(losses))]).scores(points[task.queries[queries]])
+        solver, targets = heads.Ridge(points[task.gallery[fitted]]), np.eye(len(classes))[y]
+        left_out = [solver.left_out(targets, ridge) for ridge in heads.RIDGES]
+        losses = [log_loss(scores, y, fit_temperature(scores, y)) for scores in left_out]
+        probe = solver.probe(targets, heads.RIDGES[int(np.argmin(losses))])
+        scores = probe.scores(points[task.queries[queries]])
         right[queries] = classes[scores.argmax(axis=1)] == task.y[task.queries[queries]]
     return right
 

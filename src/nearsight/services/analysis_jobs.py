@@ -85,7 +85,14 @@ def classifier(args: Mapping[str, Any]) -> dict[str, Any]:
     from nearsight.services.classifiers import fit_on_labels
 
     options = _given(
-        args, "name", "doubtful", "method", "false_alarm_rate", "examples_per_class", "n_threads"
+        args,
+        "name",
+        "doubtful",
+        "method",
+        "false_alarm_rate",
+        "examples_per_class",
+        "use_unlabeled",
+        "n_threads",
     )
     return fit_on_labels(_collection(args), args["key"], **options)
 

@@ -100,6 +100,7 @@ def classifier_document(classifier: "FittedClassifier") -> dict[str, Any]:
         "classes": [{"label": label, "examples": n} for label, n in classifier.counts.items()],
         "method": estimator.method_,
         "chosen_by": estimator.chosen_by_,
+        "unlabeled": estimator.n_unlabeled_,
         "accuracy": scores.get("accuracy"),
         "calibration_error": scores.get("calibration_error"),
         "false_alarm_rate": threshold.false_alarm_rate if threshold else None,

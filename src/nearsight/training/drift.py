@@ -173,7 +173,8 @@ def _mmd(kernel: NDArray[np.float64], is_new: NDArray[np.bool_]) -> NDArray[np.f
 
 def _left_out_auc(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve of a ridge classifier, each image left out in turn."""
-    scores = heads.Ridge(unit_length(points), is_new.astype(int), 2).left_out(_RIDGE)[:, 1]
+    targets = is_new[:, None].astype(np.float64)
+    scores = heads.Ridge(unit_length(points)).left_out(targets, _RIDGE)[:, 0]
     new, known = scores[is_new], np.sort(scores[~is_new])
     below = np.searchsorted(known, new, "left") + np.searchsorted(known, new, "right")
     return float(below.mean() / (2 * len(known)))

@@ -36,16 +36,18 @@ class TestConformance(EstimatorTests):
 def test_left_out_by_the_probe_is_what_a_fit_without_the_row_predicts(shape):
     rng = np.random.default_rng(1)
     points, y = rng.normal(size=shape), np.arange(shape[0]) % 3
-    solver = heads.Ridge(points, y, 3)
+    solver, targets = heads.Ridge(points), np.eye(3)[y]
     for ridge in (0.1, 3.0):
         wanted = []
         for i in range(len(points)):
             rest = np.arange(len(points)) != i
             plain = PlainRidge(alpha=ridge).fit(points[rest], np.eye(3)[y[rest]])
             wanted.append(plain.predict(points[i : i + 1])[0])
-        np.testing.assert_allclose(solver.left_out(ridge), wanted, atol=1e-8)
+        np.testing.assert_allclose(solver.left_out(targets, ridge), wanted, atol=1e-8)
         whole = PlainRidge(alpha=ridge).fit(points, np.eye(3)[y])
-        np.testing.assert_allclose(solver.probe(ridge).scores(points), whole.predict(points), atol=1e-8)
+        np.testing.assert_allclose(
+            solver.probe(targets, ridge).scores(points), whole.predict(points), atol=1e-8
+        )
 
 
 def test_left_out_by_prototypes_and_neighbors_is_what_a_fit_without_the_row_scores():

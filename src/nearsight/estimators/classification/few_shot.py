@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.classification import heads
 from nearsight.estimators.classification.heads import Floats, Head, Ints, Neighbors, Probe, Prototypes, Ridge
+from nearsight.estimators.classification.label_spreading import MAX_UNLABELED, fit_label_spreading
 from nearsight.estimators.classification.temperature_scaling import (
     calibration_error,
     fit_temperature,
@@ -26,7 +27,7 @@ from nearsight.estimators.stored_parameters import present_parameters
 
 Rows = NDArray[np.bool_]
 
-METHODS = ("auto", "prototype", "neighbors", "probe")
+METHODS = ("auto", "prototype", "neighbors", "probe", "label-spreading")
 # Mean examples a class, not counting classes of one, from which cross-validation chooses the method; with
 # fewer, on images of clothes, its choice was worse than the rule.
 _ENOUGH_TO_CHOOSE = 20
@@ -62,15 +63,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     nearest neighbors, and a linear probe with an L2 penalty, here by least squares, because its left-out
     scores are exact at no cost. With 20 examples a class or more, on average, leave-one-out log loss chooses
     among them and their settings. With fewer, a rule: prototypes for one example a class, else the probe with
-    a fixed penalty. Probabilities: temperature scaling on left-out scores, or a fixed temperature with
+    a fixed penalty. Given rows without a label, the probe learns from them, too, by label spreading
+    (`label_spreading`): with less than 3 examples a class always, else where that makes left-out examples
+    likelier. Probabilities: temperature scaling on left-out scores, or a fixed temperature with
     less than 3 examples a class. "Unknown": the novelty of a row is its distance (1 - cosine) to the nearest
     class mean, plus half of 1 - its highest linear score; the threshold is split conformal on the novelty of
     the examples, each left out (`conformal.from_good`).
 
     Parameters
     ----------
-    method : {"auto", "prototype", "neighbors", "probe"}, default "auto"
-        Which head; with "auto", the examples choose.
+    method : {"auto", "prototype", "neighbors", "probe", "label-spreading"}, default "auto"
+        Which head; with "auto", the examples choose. The last one needs rows without a label.
     false_alarm_rate : float, default 0.05
         In (0, 1): the share of images of known classes that may be called unknown.
     confidence : float, optional
@@ -93,17 +96,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Of `novelty`; None if there are too few examples for the rate: then nothing is called unknown.
     why_no_threshold_ : str
         How many examples the rate needs; empty if there is a threshold.
+    n_unlabeled_ : int
+        Rows without a label that it was given.
     n_features_in_ : int
 
     Notes
     -----
     `fit` costs n d min(n, d) time for n examples, and n² d more for "neighbors", which "auto" leaves out
-    above 5,000 examples; `predict` costs d times the number of classes a row (with neighbors, of examples).
-    0 rows are refused. One class: every row gets it, and only `unknown` tells. One example a class: chosen
-    by rule; a threshold then compares each example with the other classes, so that hardly anything is
-    unknown. NaN and infinity are refused. A row of zeros is alike to none. Duplicate examples make the
-    classifier too sure of itself, as if they were seen more often. Identical vectors of several classes:
-    probabilities are the classes' shares. Nothing is random.
+    above 5,000 examples; for label spreading, n counts the rows without a label, too; `predict` costs d
+    times the number of classes a row (with neighbors, of examples). 0 rows are refused. One class: every
+    row gets it, and only `unknown` tells. One example a class: chosen by rule; a threshold then compares
+    each example with the other classes, so that hardly anything is unknown. NaN and infinity are refused.
+    A row of zeros is alike to none. Duplicate examples make the classifier too sure of itself, as if they
+    were seen more often. Identical vectors of several classes: probabilities are the classes' shares.
+    Nothing is random.
 
     Left-out scores come from one example fewer than predictions do, and the rate is promised for images
     that come like the examples did: classes in the same shares, and no series of one object.
@@ -128,7 +134,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.false_alarm_rate = false_alarm_rate
         self.confidence = confidence
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "FewShotClassifier":
+    def fit(self, X: ArrayLike, y: ArrayLike, unlabeled: ArrayLike | None = None) -> "FewShotClassifier":
         """Fit on examples.
 
         Parameters
@@ -137,16 +143,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             Scaled to unit length here.
         y : array of shape (n,)
             Their classes: texts or whole numbers.
+        unlabeled : array of shape (n_unlabeled, d), float, optional
+            Other rows of the same kind, to learn from without a label; some may be in none of the classes. Of
+            more than 10,000, evenly spaced ones are used.
 
         Raises
         ------
         InvalidParameterError
-            `method` is none of those there are, or a rate lies outside (0, 1).
+            `method` is none of those there are, or needs rows without a label, or does not use them; or a
+            rate lies outside (0, 1).
         ValueError
             No rows, NaN or infinity, or not one class for each row.
         """
         if self.method not in METHODS:
             raise InvalidParameterError(f"method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        if (unlabeled is None) == (self.method == "label-spreading") and self.method != "auto":
+            raise InvalidParameterError(
+                "the method label-spreading needs rows without a label: fit(X, y, unlabeled)"
+                if unlabeled is None
+                else f"method is {self.method!r}, which uses no rows without a label;"
+                " choose auto or label-spreading"
+            )
         rows, labels = validate_data(self, X, y, dtype=np.float64)
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         # Twice, because scikit-learn takes classes of one example each for a regression, and warns.
@@ -162,16 +179,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         each = counted.sum() / m if m > 1 else 0.0
         probe = _probe(points, numbers, m, counted if each >= _ENOUGH_TO_CHOOSE else None)
         self._probe = probe.head
-        self._choose(points, numbers, probe, counted, each)
+        others = self._unlabeled(unlabeled)
+        self.n_unlabeled_ = len(others)
+        self._choose(points, numbers, probe, counted, each, others)
         self._calibrate(_novelty(alike, probe.left_out))
         return self
 
-    def _choose(self, points: Floats, y: Ints, probe: _Probed, counted: Rows, each: float) -> None:
+    def _unlabeled(self, unlabeled: ArrayLike | None) -> Floats:
+        """Return the rows without a label as the points that they are compared as."""
+        if unlabeled is None:
+            return np.empty((0, self.n_features_in_))
+        rows = validate_data(self, unlabeled, reset=False, dtype=np.float64, ensure_min_samples=0)
+        step = max(1, -(-len(rows) // MAX_UNLABELED))
+        return unit_length(unit_length(rows[::step]) - self._center)
+
+    def _choose(
+        self, points: Floats, y: Ints, probe: _Probed, counted: Rows, each: float, others: Floats
+    ) -> None:
         """Take the head that is asked for, that the examples choose, or that the rule says."""
         m = len(self.classes_)
         by_data = each >= _ENOUGH_TO_CHOOSE
         candidates: list[_Candidate] = []
-        wanted = {self.method}
+        wanted, can_spread = {self.method}, len(others) > 0 and m > 1
+        if self.method == "label-spreading" and not can_spread:
+            wanted = {"probe"}
         if self.method == "auto":
             wanted = {"probe", "prototype"} if by_data else {"probe" if each > 1 else "prototype"}
             wanted |= {"neighbors"} if by_data and len(points) <= _MOST_FOR_NEIGHBORS else set()
@@ -181,6 +212,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             candidates.append(_Candidate("prototype", *heads.fit_prototypes(points, y, m)))
         if "neighbors" in wanted:
             candidates.append(_neighbors(points, y, m, counted if by_data else None))
+        if can_spread:
+            fitted = fit_label_spreading(points, y, m, others)
+            # The first one is used where there are too few examples to compare.
+            candidates.insert(0, _Candidate("label-spreading", *fitted))
         self.chosen_by_ = "you" if self.method != "auto" else "cross-validation" if by_data else "rule"
         best = candidates[0]
         self.temperature_ = _temperature_by_rule(best.method, m)
@@ -265,6 +300,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             "threshold": self.threshold_.to_dict() if self.threshold_ else None,
             "why_no_threshold": self.why_no_threshold_,
             "ridge": self._probe.ridge,
+            "n_unlabeled": self.n_unlabeled_,
             "k": self._head.k if isinstance(self._head, Neighbors) else 0,
         }
         arrays: dict[str, NDArray[Any]] = {
@@ -279,6 +315,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             arrays["prototypes"] = self._head.means
         elif isinstance(self._head, Neighbors):
             arrays |= {"examples": self._head.examples, "y": self._head.y}
+        elif self._head is not self._probe:
+            arrays |= {"spread_weights": self._head.weights, "spread_bias": self._head.bias}
         return arrays
 
     @classmethod
@@ -306,6 +344,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 classifier._head = Neighbors(
                     arrays["examples"], arrays["y"], facts["k"], len(classifier.classes_)
                 )
+            elif facts["method"] == "label-spreading":
+                classifier._head = Probe(arrays["spread_weights"], arrays["spread_bias"], heads.DEFAULT_RIDGE)
+            classifier.n_unlabeled_ = facts.get("n_unlabeled", 0)  # files of earlier versions have none
             classifier.method_ = "neighbors" if facts["method"] == "neighbours" else facts["method"]
             classifier.chosen_by_ = facts["chosen_by"]
             classifier.left_out_, classifier.temperature_ = facts["left_out"], facts["temperature"]
@@ -319,13 +360,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
 def _probe(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Probed:
     """Fit the probe; its penalty is chosen by the examples that count, or by rule."""
-    solver = Ridge(points, y, m)
+    solver, targets = Ridge(points), np.eye(m)[y]
     ridge = heads.DEFAULT_RIDGE
     if counted is not None:
         ridge = min(
-            heads.RIDGES, key=lambda r: _judged(solver.left_out(r)[counted], y[counted])[0]["log_loss"]
+            heads.RIDGES,
+            key=lambda r: _judged(solver.left_out(targets, r)[counted], y[counted])[0]["log_loss"],
         )
-    return _Probed(solver.probe(ridge), solver.left_out(ridge))
+    return _Probed(solver.probe(targets, ridge), solver.left_out(targets, ridge))
 
 
 def _neighbors(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candidate:
@@ -338,6 +380,8 @@ def _neighbors(points: Floats, y: Ints, m: int, counted: Rows | None) -> _Candid
 
 def _temperature_by_rule(method: str, m: int) -> float:
     """Return what fitted one or two examples a class best, on photographs of clothes and of faces."""
+    if method == "label-spreading":
+        return max(8.0, 0.8 * m)
     return 1.0 if method == "neighbors" else min(10.0, m + 1.0) * (2.0 if method == "probe" else 1.0)
 
 

@@ -137,7 +137,7 @@ def _votes(similarities: Floats, y: Ints, k: int, n_classes: int) -> Floats:
 
 
 class Ridge:
-    """Least squares for every penalty at once: one decomposition, then each penalty costs a product.
+    """Least squares for every penalty and every target at once: one decomposition, then each costs a product.
 
     *Method*: with the hat matrix H of the fit, a row left out is predicted as (Hy - hy) / (1 - h), h its own
     entry on the diagonal: exact, intercept included (Hastie, Tibshirani and Friedman 2009, section 7.10).
@@ -145,19 +145,14 @@ class Ridge:
     Parameters
     ----------
     points : ndarray of shape (n, d)
-    y : ndarray of shape (n,)
-        Classes, by number.
-    n_classes : int
 
     Notes
     -----
     Costs n d min(n, d) time, and the larger of n d and min(n, d)² numbers.
     """
 
-    def __init__(self, points: Floats, y: Ints, n_classes: int) -> None:
+    def __init__(self, points: Floats) -> None:
         self._mean = points.mean(axis=0)
-        self._targets = np.eye(n_classes)[y]
-        self._share = self._targets.mean(axis=0)
         centered = points - self._mean
         if len(centered) <= centered.shape[1]:
             values, self._left = np.linalg.eigh(centered @ centered.T)
@@ -170,21 +165,22 @@ class Ridge:
             self._left = centered @ vectors[:, is_positive] / np.sqrt(self._values)
             self._right = vectors[:, is_positive] * np.sqrt(self._values)
 
-    def probe(self, ridge: float) -> Probe:
-        """Return the head of one penalty."""
-        projected = self._left.T @ (self._targets - self._share)
+    def probe(self, targets: Floats, ridge: float) -> Probe:
+        """Return the head of one penalty, for (n, n_classes) targets: each row's shares of the classes."""
+        share = targets.mean(axis=0)
+        projected = self._left.T @ (targets - share)
         weights = self._right @ (projected / (self._values + ridge)[:, None])
-        return Probe(weights, self._share - self._mean @ weights, ridge)
+        return Probe(weights, share - self._mean @ weights, ridge)
 
-    def left_out(self, ridge: float) -> Floats:
+    def left_out(self, targets: Floats, ridge: float) -> Floats:
         """Return the (n, n_classes) scores of each row without itself."""
-        n = len(self._targets)
+        share = targets.mean(axis=0)
         shrink = self._values / (self._values + ridge)
-        fitted = self._share + self._left @ (shrink[:, None] * (self._left.T @ (self._targets - self._share)))
-        own = (1 / n + (self._left**2) @ shrink)[:, None]
+        fitted = share + self._left @ (shrink[:, None] * (self._left.T @ (targets - share)))
+        own = (1 / len(targets) + (self._left**2) @ shrink)[:, None]
         # A single row leaves no other to predict from.
         is_alone = own >= 1 - 1e-9
         scores: Floats = np.where(
-            is_alone, self._share, (fitted - own * self._targets) / np.where(is_alone, 1.0, 1 - own)
+            is_alone, share, (fitted - own * targets) / np.where(is_alone, 1.0, 1 - own)
         )
         return scores

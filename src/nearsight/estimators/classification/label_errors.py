@@ -228,8 +228,8 @@ def _left_out_probabilities(points: Floats, y: Ints, n_classes: int) -> Floats:
 
 def _left_out_parts(points: Floats, y: Ints, n_classes: int) -> tuple[Floats, Floats]:
     """Return the probabilities by the linear probe, and those by the neighbors."""
-    solver = Ridge(points, y, n_classes)
-    candidates = [solver.left_out(ridge) for ridge in heads.RIDGES]
+    solver, targets = Ridge(points), np.eye(n_classes)[y]
+    candidates = [solver.left_out(targets, ridge) for ridge in heads.RIDGES]
     temperatures = [fit_temperature(scores, y) for scores in candidates]
     losses = [log_loss(scores, y, t) for scores, t in zip(candidates, temperatures, strict=True)]
     best = int(np.argmin(losses))

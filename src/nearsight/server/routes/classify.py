@@ -40,9 +40,10 @@ class ClassifierRequest(BaseModel):
     key: Key = DEFAULT_KEY
     name: str = classifiers.DEFAULT
     doubtful: Doubtful = "refuse"
-    method: Literal["auto", "prototype", "neighbors", "probe"] | None = None
+    method: Literal["auto", "prototype", "neighbors", "probe", "label-spreading"] | None = None
     false_alarm_rate: Annotated[float | None, Field(gt=0, lt=1)] = None
     examples_per_class: Annotated[int | None, Field(ge=1)] = None
+    use_unlabeled: bool = False
 
 
 class SavedCopy(BaseModel):

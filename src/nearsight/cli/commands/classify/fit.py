@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Command,
-    json_shape="""{"classes": [{"label", "examples": int}], "method", "chosen_by",
+    json_shape="""{"classes": [{"label", "examples": int}], "method", "chosen_by", "unlabeled": int,
  "accuracy": float or null, "calibration_error": float or null,
  "false_alarm_rate": float or null, "why_no_unknown", "failed": [{"path", "reason"}], "file", "model"}""",
     examples=(
         "nearsight classify fit --labels folder",
         "nearsight classify fit --labels examples/ --examples-per-class 5",
         "nearsight classify fit --labels labels.csv --to shoes.npz",
+        "nearsight classify fit --labels labels.csv --use-unlabeled",
     ),
 )
 @labels_options
@@ -39,10 +40,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "prototype", "neighbors", "probe"]),
+    type=click.Choice(["auto", "prototype", "neighbors", "probe", "label-spreading"]),
     help="Classifier. prototype: nearest class mean; neighbors: k nearest neighbors; probe: linear probe, by"
-    " ridge regression."
+    " ridge regression; label-spreading: a probe that learns from images without a label, too."
     "  [default: auto]",
+)
+@click.option(
+    "--use-unlabeled",
+    is_flag=True,
+    help="Learn from the collection's images without a label, too, where that helps: much with one to five"
+    " examples of each class.",
 )
 @options.false_alarm_rate("Share of images of the known classes that may be called unknown.  [default: 0.05]")
 @options.where
@@ -60,6 +67,7 @@ def fit(
     doubtful: str,
     examples_per_class: int | None,
     method: str | None,
+    use_unlabeled: bool,
     false_alarm_rate: float | None,
     where: str | None,
     to_file: Path | None,
@@ -86,6 +94,10 @@ def fit(
         )
     if collection is not None and model is not None:
         raise click.UsageError("the collection has its model; leave out --model")
+    if collection is None and use_unlabeled:
+        raise click.UsageError("--use-unlabeled takes images from a collection; index them first")
+    if method == "label-spreading" and not use_unlabeled:
+        raise click.UsageError("--method label-spreading needs --use-unlabeled")
     fit_options = options.without_none(
         examples_per_class=examples_per_class, method=method, false_alarm_rate=false_alarm_rate
     )
@@ -94,7 +106,11 @@ def fit(
     if collection is not None:
         file = to_file or collection.directory / classification.FILENAME
         classifier = collection.fit_classifier(
-            label_by_image, file=file, progress=run.console.progress, **fit_options
+            label_by_image,
+            file=file,
+            use_unlabeled=use_unlabeled,
+            progress=run.console.progress,
+            **fit_options,
         )
     else:
         file = to_file or Path()
@@ -119,10 +135,12 @@ def _say(run: Run, classifier: "FittedClassifier", file: Path) -> None:
     threshold = estimator.threshold_
     document = documents.classifier_document(classifier)
     run.console.document({**document, "file": str(file), "model": classifier.model})
+    images = count(sum(classifier.counts.values()), "image")
+    if estimator.method_ == "label-spreading":
+        images += f" and {count(estimator.n_unlabeled_, 'image')} without a label"
     run.console.say(
-        f"Fitted {count(len(classifier.counts), 'class', 'classes')} on"
-        f" {count(sum(classifier.counts.values()), 'image')} with the method {estimator.method_} (chosen by"
-        f" {estimator.chosen_by_}); saved in {printable(str(file))}"
+        f"Fitted {count(len(classifier.counts), 'class', 'classes')} on {images} with the method"
+        f" {estimator.method_} (chosen by {estimator.chosen_by_}); saved in {printable(str(file))}"
     )
     if scores:
         run.console.say(f"Cross-validated accuracy: {scores['accuracy']:.0%}")
