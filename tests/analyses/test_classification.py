@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nearsight import Collection
-from nearsight.analyses.classification import FittedClassifier
+from nearsight.analyses.classification import FittedClassifier, refit_classifier
 from nearsight.analyses.image_conditions import ConditionComparison
 from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
 from nearsight.artifacts import write_artifact
@@ -68,6 +68,24 @@ def test_is_what_the_estimator_says_of_the_same_vectors(collection):
     found = {prediction.id: prediction for prediction in collection.classify()}
     np.testing.assert_allclose([found[id].probability for id in ids], p, atol=1e-9)
     assert [found[id].unknown for id in ids] == plain.unknown(collection.vectors(ids)).tolist()
+
+
+def test_images_without_a_label_are_learned_from_and_again_by_a_refit(collection):
+    labels = labels_by_folder(collection)
+    few = dict(list(labels.items())[::6])
+    made = collection.fit_classifier(few, use_unlabeled=True)
+    assert made.estimator.method_ == "label-spreading"
+    assert made.estimator.n_unlabeled_ == len(labels) - len(few)
+    ids, others = list(few), [item.id for item in collection.items() if item.id not in few]
+    plain = FewShotClassifier().fit(
+        collection.vectors(ids), list(few.values()), collection.vectors(others)
+    )
+    p = plain.predict_proba(collection.vectors(others))
+    found = {prediction.id: prediction for prediction in collection.classify()}
+    np.testing.assert_allclose([found[id].probability for id in others], p.max(axis=1), atol=1e-9)
+    again = refit_classifier(collection, FittedClassifier.load(collection.directory / "classifier.npz"))
+    np.testing.assert_array_equal(again.estimator.predict_proba(collection.vectors(others)), p)
+    assert collection.fit_classifier(few).estimator.n_unlabeled_ == 0
 
 
 def test_images_that_are_not_in_the_collection(collection, images):

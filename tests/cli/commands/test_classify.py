@@ -92,6 +92,19 @@ def test_too_few_promise_nothing_and_say_so(nearsight, classes):
     assert not any(p["unknown"] for p in output["predictions"])
 
 
+def test_images_without_a_label_are_learned_from(nearsight, classes):
+    nearsight.with_images(classes / "train")
+    words = ("classify", "fit", "--labels", "folder", "--examples-per-class", "2", "--use-unlabeled")
+    document = nearsight.json(*words)
+    assert document["method"] == "label-spreading"
+    assert document["unlabeled"] == len(list((classes / "train").rglob("*.png"))) - 4
+    assert f"and {document['unlabeled']} images without a label" in nearsight(*words).stdout
+    result = nearsight("classify", "fit", "--labels", "folder", "--method", "label-spreading", code=2)
+    assert "needs --use-unlabeled" in result.stderr
+    result = nearsight(*words, "-c", "nowhere", "--to", "c.npz", code=2)
+    assert "takes images from a collection" in result.stderr
+
+
 def test_other_conditions_are_said(fitted, classes, tmp_path):
     image = Image.open(classes / "test/blobs/0.png").convert("RGB")
     image.resize((40, 30)).save(tmp_path / "small.png")
