@@ -77,9 +77,7 @@ def test_images_without_a_label_are_learned_from_and_again_by_a_refit(collection
     assert made.estimator.method_ == "label-spreading"
     assert made.estimator.n_unlabeled_ == len(labels) - len(few)
     ids, others = list(few), [item.id for item in collection.items() if item.id not in few]
-    plain = FewShotClassifier().fit(
-        collection.vectors(ids), list(few.values()), collection.vectors(others)
-    )
+    plain = FewShotClassifier().fit(collection.vectors(ids), list(few.values()), collection.vectors(others))
     p = plain.predict_proba(collection.vectors(others))
     found = {prediction.id: prediction for prediction in collection.classify()}
     np.testing.assert_allclose([found[id].probability for id in others], p.max(axis=1), atol=1e-9)

@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.classification import heads
 from nearsight.estimators.classification.heads import Floats, Head, Ints, Neighbors, Probe, Prototypes, Ridge
-from nearsight.estimators.classification.label_spreading import MAX_UNLABELED, fit_label_spreading
 from nearsight.estimators.classification.temperature_scaling import (
     calibration_error,
     fit_temperature,
     log_loss,
     softmax,
 )
+from nearsight.estimators.classification.unlabeled_rows import MAX_UNLABELED, fit_label_spreading
 from nearsight.estimators.conformal import Threshold, from_good
 from nearsight.estimators.neighbors import unit_length
 from nearsight.estimators.stored_parameters import present_parameters
@@ -64,7 +64,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     scores are exact at no cost. With 20 examples a class or more, on average, leave-one-out log loss chooses
     among them and their settings. With fewer, a rule: prototypes for one example a class, else the probe with
     a fixed penalty. Given rows without a label, the probe learns from them, too, by label spreading
-    (`label_spreading`): with less than 3 examples a class always, else where that makes left-out examples
+    (`unlabeled_rows`): with less than 3 examples a class always, else where that makes left-out examples
     likelier. Probabilities: temperature scaling on left-out scores, or a fixed temperature with
     less than 3 examples a class. "Unknown": the novelty of a row is its distance (1 - cosine) to the nearest
     class mean, plus half of 1 - its highest linear score; the threshold is split conformal on the novelty of

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge as PlainRidge
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.classification import FewShotClassifier
 from nearsight.estimators.classification.heads import DEFAULT_RIDGE
-from nearsight.estimators.classification.label_spreading import MAX_UNLABELED, fit_label_spreading
+from nearsight.estimators.classification.unlabeled_rows import MAX_UNLABELED, fit_label_spreading
 from nearsight.estimators.neighbors import unit_length
 
 N_NEIGHBORS, ALPHA = 10, 0.5
