@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib import import_module
 
 from nearsight.cli.main import cli
-from nearsight.training.backbone import depth, sources
 
 #: What the process does not live to do: the module, the name in it, and how often it may do so before.
 STAGES = {
@@ -33,6 +32,9 @@ def dying(function, n_times):
 
 
 if __name__ == "__main__":
+    # Here, since it needs PyTorch: the module is imported where tests are collected, too.
+    from nearsight.training.backbone import depth, sources
+
     stage, *words = sys.argv[1:]
     # So few images prove nothing; and small parts, so that each stage has several.
     depth.is_better = lambda new, old: True

@@ -5,7 +5,6 @@ import click
 import nearsight
 from nearsight import text_format
 from nearsight.cli.framework import Command, Run
-from nearsight.store import shown_uri
 from nearsight.text_format import count, printable
 
 
@@ -35,6 +34,8 @@ def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: str, storage:
     ranks the images of one collection better. No image is embedded again. The new collection can be searched,
     and images can be added to it.
     """
+    from nearsight.store import shown_uri
+
     if center is (dim is not None):
         raise click.UsageError("Give --dim D or --center; vectors of --dim are centered, too.")
     collection = run.open_collection()
