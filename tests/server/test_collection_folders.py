@@ -55,7 +55,9 @@ def test_a_collection_that_gets_the_name_of_another_has_no_results_uploads_and_d
             files = [("image", (f"{n}.jpg", jpeg(n))) for n in range(n_images)]
             assert client.post(f"{route}/items", files=files).status_code == 200
             for kind in ("duplicates", "clusters", "audit"):
-                service.catalog.write_result("shop", kind, {"groups": [], "issues": [], "counts": {}, "clusters": []})
+                service.catalog.write_result(
+                    "shop", kind, {"groups": [], "issues": [], "counts": {}, "clusters": []}
+                )
             service.catalog.detectors("shop").mkdir(parents=True)
             service.catalog.table_file("shop", "t").write_text("id\n")
         service.catalog.remove_unlisted_uploads("shop", 2**40)
