@@ -35,14 +35,15 @@ def save(file: Path, kind: int, seed: int) -> None:
 def shop(tmp_path, monkeypatch):
     """The folders of which the tutorial speaks."""
     for kind, name in enumerate(CLASSES):
-        for seed in range(10):
-            save(tmp_path / "products" / name / f"{seed}.png", kind, seed)
+        for seed in range(16):
+            part = "train" if seed < 10 else "test"
+            save(tmp_path / "products" / part / name / f"{seed}.png", kind, seed)
         for seed in range(100, 135):
             save(tmp_path / "catalog" / name / f"{seed}.png", kind, seed)
             save(tmp_path / "arrivals" / name / f"{seed + 100}.png", kind, seed + 100)
-    shutil.copytree(tmp_path / "products" / "cap", tmp_path / "shelf")
+    shutil.copytree(tmp_path / "products" / "train" / "cap", tmp_path / "shelf")
     shutil.copy(tmp_path / "shelf" / "0.png", tmp_path / "photo.jpg")
-    shutil.copytree(tmp_path / "products", tmp_path / "photos")
+    shutil.copytree(tmp_path / "products" / "train", tmp_path / "photos")
     pairs = [(f"{name}/{2 * n}.png", f"{name}/{2 * n + 1}.png") for name in CLASSES for n in range(5)]
     lines = ["first,second", *(",".join(pair) for pair in pairs)]
     (tmp_path / "photos" / "same.csv").write_text("\n".join(lines) + "\n")
