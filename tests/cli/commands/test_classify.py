@@ -101,6 +101,8 @@ def test_images_without_a_label_are_learned_from(nearsight, classes):
     assert f"and {document['unlabeled']} images without a label" in nearsight(*words).stdout
     result = nearsight("classify", "fit", "--labels", "folder", "--method", "label-spreading", code=2)
     assert "needs --use-unlabeled" in result.stderr
+    result = nearsight(*words, "--method", "probe", code=2)
+    assert "probe does not learn from images without a label" in " ".join(result.stderr.split())
     result = nearsight(*words, "-c", "nowhere", "--to", "c.npz", code=2)
     assert "takes images from a collection" in result.stderr
 

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 @click.option(
     "--use-unlabeled",
     is_flag=True,
-    help="Learn from the collection's images without a label, too, where that helps: much with one to five"
-    " examples of each class.",
+    help="Learn from the collection's images without a label, too. It helps most with one to five examples of"
+    " each class.",
 )
 @options.false_alarm_rate("Share of images of the known classes that may be called unknown.  [default: 0.05]")
 @options.where
@@ -98,6 +98,10 @@ def fit(
         raise click.UsageError("--use-unlabeled takes images from a collection; index them first")
     if method == "label-spreading" and not use_unlabeled:
         raise click.UsageError("--method label-spreading needs --use-unlabeled")
+    if use_unlabeled and method not in (None, "auto", "label-spreading"):
+        raise click.UsageError(
+            f"--method {method} does not learn from images without a label; leave out --use-unlabeled"
+        )
     fit_options = options.without_none(
         examples_per_class=examples_per_class, method=method, false_alarm_rate=false_alarm_rate
     )
