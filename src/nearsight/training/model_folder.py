@@ -239,11 +239,15 @@ def _replace_folder(directory: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         if directory.exists():
             directory.rename(old)
-        new.rename(directory)
-        # What processes that were killed here have left.
+        try:
+            new.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+        # The old one, and what processes that were killed here have left.
         for kind in ("new", "old"):
             for left in directory.parent.glob(f".{glob.escape(directory.name)}.{'[0-9a-f]' * 8}.{kind}"):
                 shutil.rmtree(left, ignore_errors=True)
     finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
