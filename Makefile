@@ -53,7 +53,7 @@ test: $(READY)
 
 # Browsers and killed processes on a loaded machine: one that fails has a second try, which the end of the log lists.
 slow: $(READY)
-	$(PYTEST) -m slow --reruns 1 -rsfER
+	$(PYTEST) -m slow --reruns 1 -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.
