@@ -25,8 +25,9 @@ def test_one_holds_the_lock_at_a_time(url) -> None:
     inside, most, n_turns = [0], [0], [0]
 
     def take_turns(lease) -> None:
+        turn = lease.hold()
         for _ in range(3):
-            with lease.hold(), lease.hold():
+            with turn, turn, lease.hold():
                 inside[0] += 1
                 n_turns[0] += 1
                 most[0] = max(most[0], inside[0])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nearsight.cli.main import cli
+from nearsight.collection import writer
 from nearsight.errors import InvalidParameterError
 from nearsight.store import Field, create_store, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
@@ -141,6 +142,7 @@ def test_no_key_is_shown():
     assert "secret" not in f"{address} {address.shown}"
 
 
+@pytest.mark.slow
 def test_a_collection_by_the_command_line(tmp_path, monkeypatch):
     for seed in range(4):
         pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
@@ -152,8 +154,24 @@ def test_a_collection_by_the_command_line(tmp_path, monkeypatch):
         assert result.exit_code == 0, (result.output, result.exception)
         return json.loads(result.stdout)
 
+    # In more than one write, as of many images.
+    monkeypatch.setattr(writer, "_ROWS_PER_WRITE", 1)
     assert run("index", tmp_path, "--exclude", "qdrant", "--json")["added"] == 4
     assert run("info", "--json")["images"] == 4
     [first, *_] = run("search", tmp_path / "2.png", "-k", 2, "--json")["hits"]
     assert first["path"].endswith("2.png")
     assert run("search", tmp_path / "2.png", "--where", "width > 100", "--json")["hits"] == []
+    # To another model, back, and there again, for good.
+    tables = tmp_path / "qdrant" / "collection"
+    for words, dim, n_stores in (
+        (["upgrade", "--to", "efficientnet-lite0#layers"], 2528, 2),
+        (["rollback"], 1280, 2),
+        (["upgrade", "--to", "efficientnet-lite0#layers"], 2528, 2),
+        (["upgrade", "--commit"], 2528, 1),
+    ):
+        run(*words, "--json")
+        facts = run("info", "--json")
+        assert (facts["images"], facts["dim"]) == (4, dim)
+        assert len(list(tables.glob("photos.store*"))) == n_stores
+        [first] = run("search", tmp_path / "2.png", "-k", 1, "--json")["hits"]
+        assert first["path"].endswith("2.png")

@@ -12,8 +12,9 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from types import TracebackType
 
 import filelock
 
@@ -24,6 +25,31 @@ _FREE = b"free"
 #: After so many seconds without a sign, a holder is taken for dead.
 TTL_S = 30.0
 _LEAST_WAIT_S, _MOST_WAIT_S = 0.1, 2.0
+
+
+class LeaseHold:
+    """Holds a lock while a block runs; it may be entered again, also within itself.
+
+    Parameters
+    ----------
+    enter : callable
+        Returns a context manager, which holds the lock once.
+    """
+
+    def __init__(self, enter: Callable[[], AbstractContextManager[None]]) -> None:
+        self._enter = enter
+        # Only who has the lock gets here.
+        self._entered: list[AbstractContextManager[None]] = []
+
+    def __enter__(self) -> None:
+        entered = self._enter()
+        entered.__enter__()
+        self._entered.append(entered)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.pop().__exit__(kind, error, trace)
 
 
 class Lease:
@@ -51,15 +77,18 @@ class Lease:
         self._number = 0
         self._sign_s = 0.0
 
-    @contextmanager
-    def hold(self, *, blocking: bool = True) -> Iterator[None]:
-        """Wait for the lock, and hold it while the block runs.
+    def hold(self, *, blocking: bool = True) -> "LeaseHold":
+        """Return what waits for the lock, and holds it while a block runs; any number of times.
 
         Raises
         ------
         filelock.Timeout
             Without `blocking`, if somebody else holds it.
         """
+        return LeaseHold(lambda: self._held(blocking=blocking))
+
+    @contextmanager
+    def _held(self, *, blocking: bool) -> Iterator[None]:
         if not self._own.acquire(blocking=blocking):
             raise filelock.Timeout(self._bucket.shown)
         try:

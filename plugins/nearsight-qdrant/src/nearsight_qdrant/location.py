@@ -3,8 +3,7 @@
 import base64
 import hashlib
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from qdrant_client import models
 from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.settings import files_directory
 from nearsight_qdrant.points import key_of
-from nearsight_qdrant.server import Address, client_of, parse_address, thread_lock, translated
+from nearsight_qdrant.server import Address, client_of, parse_address, translated
 from nearsight_qdrant.store import QdrantStore, entry_of
 
 
@@ -78,11 +77,9 @@ class QdrantLocation:
             if client.collection_exists(self._documents):
                 client.delete(self._documents, [key_of(name)])
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of whoever writes: Qdrant has none, so it is one of this machine; see Location."""
-        with thread_lock(self._address), FileLock(self.files / "write.lock"):
-            yield
+        return FileLock(self.files / "write.lock", is_singleton=True)
 
     def open_store(self, name: str) -> QdrantStore:
         """Open a store; see Location."""
