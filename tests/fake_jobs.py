@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nearsight.collection import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, claims, committer, worker
@@ -45,7 +46,8 @@ class ActorBackend(FakeBackend):
     """The same in an actor: how slow it is, and whether actors see each other, a file says at any time.
 
     Its folder is in ``FAKE_JOBS``, which the processes of a cluster inherit: the log, whose lines are a
-    process and a thread, and ``facts.json``.
+    process and a thread, and ``facts.json``. With ``together``, nobody gets past an image before so many
+    processes have one.
     """
 
     def prepare(self, image):
@@ -54,15 +56,24 @@ class ActorBackend(FakeBackend):
         folder = Path(os.environ["FAKE_JOBS"])
         with open(folder / "log", "a") as file:
             file.write(f"{os.getpid()} {threading.get_ident()}\n")
-        facts = json.loads((folder / "facts.json").read_text())
-        time.sleep(facts["seconds"])
+        while len(_processes(folder)) < _facts(folder).get("together", 0):
+            time.sleep(0.05)
+        time.sleep(_facts(folder)["seconds"])
         return super().prepare(image)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "facts.json").read_text())
+
+
+def _processes(folder: Path) -> set[str]:
+    return {line.split()[0] for line in (folder / "log").read_text().splitlines()}
 
 
 def entry() -> ModelEntry:
     """Register the model ``fake``, which `install_fake_model` makes a plugin."""
-    facts = Path(os.environ["FAKE_JOBS"]) / "facts.json"
-    if facts.exists() and json.loads(facts.read_text()).get("is_blind"):
+    folder = Path(os.environ["FAKE_JOBS"])
+    if (folder / "facts.json").exists() and _facts(folder).get("is_blind"):
         claims.Claim.is_alive = lambda self: False
     return ModelEntry(
         FakeBackend().spec,
@@ -143,5 +154,6 @@ def main() -> None:
         told.append((n_images, n_failed))
 
     report = ray.run(folder, writer, rest[0], cpus=1.0, max_actors=int(rest[1]), told=tell)
-    sums = {"n_told": len(told), "told": [sum(numbers) for numbers in zip(*told, strict=True)]}
+    least = min((n_images for n_images, _ in told if n_images > 0), default=0)
+    sums = {"least_told": least, "told": [sum(numbers) for numbers in zip(*told, strict=True)]}
     print(json.dumps({**asdict(report), **sums}))

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from fake import FakeBackend
 
 UNIT = 10
 N_IMAGES, N_BROKEN, N_COPIES = 60, 3, 5
+#: For whatever a process does in a test: a loaded machine may take minutes to start one of Ray.
+DEADLINE_S = 900
 
 
 def save(path: Path, seed: int, side: int = 24) -> None:
@@ -46,7 +49,21 @@ def require_each_once(job: JobFolder, photos: Path) -> None:
         assert np.allclose(vector, expected.embed([expected.prepare(image)])[0], atol=1e-5)
 
 
-def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
-    while not condition():
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """Wait until something holds, while a process runs."""
+
+    def holds() -> bool:
+        if condition():
+            return True
         assert process.poll() is None, "it ended before that"
+        return False
+
+    wait_until(holds)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {DEADLINE_S} s"
         time.sleep(0.02)

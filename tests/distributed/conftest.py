@@ -1,10 +1,16 @@
-"""Images and a job of them."""
+"""Images and a job of them; a Ray cluster, which starts once."""
 
+import os
+import secrets
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit_job_checks import N_BROKEN, N_COPIES, N_IMAGES, planned, save
+from fake_jobs import install_fake_model
+from ray_nodes import Nodes, Scene
+from unit_job_checks import DEADLINE_S, N_BROKEN, N_COPIES, N_IMAGES, planned, save
 
 import nearsight.distributed.worker as worker_module
 from nearsight.distributed import JobFolder, Worker
@@ -37,6 +43,30 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch):
     """Work on a job in this process."""
     monkeypatch.setattr(worker_module, "load_model", lambda *args, **kwargs: FakeBackend())
     return lambda job, **options: Worker(job, n_threads=1, progress=False, **options).run()
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """The fake model as a plugin of all processes, and a token without which nobody uses the cluster."""
+    folder = tmp_path_factory.mktemp("scene")
+    install_fake_model(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKE_JOBS", str(folder))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Within these, a loaded machine starts the head, and a process that imports Ray.
+        for name in ("gcs_server_port_wait_time_s", "worker_register_timeout_seconds"):
+            patch.setenv(f"RAY_{name}", str(DEADLINE_S))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, sys.path)]))
+        yield Scene(folder)
+
+
+@pytest.fixture(scope="session")
+def nodes(scene: Scene) -> Iterator[Nodes]:
+    nodes = Nodes()
+    yield nodes
+    nodes.stop()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_jobs import DEADLY_SIDE_PX, start
-from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
+from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
 
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
@@ -53,7 +53,7 @@ def test_killed_workers_cost_no_more_than_their_units(job: JobFolder, photos: Pa
         worker.wait()
     assert status(job).interrupted >= 1
     both = [start("work", job.uri, f"{share}/2", log) for share in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [process.wait(DEADLINE_S) for process in both] == [0, 0]
     assert len(log.read_text().split()) - N_IMAGES <= 2 * UNIT
     assert commit(job).rows == N_IMAGES - N_COPIES
     require_each_once(job, photos)
@@ -66,10 +66,10 @@ def test_a_commit_is_killed_at_every_step(job: JobFolder, photos: Path, fake_wor
     # Two units are added and recorded, and their rows removed. Killed before the store has answered, after
     # its first and second answer, before and after the record, and with a file of rows left.
     for step in (0, 1, 3, 4, 5, 7):
-        assert start("commit", job.uri, step).wait(120) == -signal.SIGKILL
+        assert start("commit", job.uri, step).wait(DEADLINE_S) == -signal.SIGKILL
         collection = Collection.open(job.job.collection)
         assert len(collection) == len({item.id for item in collection.items()})
-    assert start("commit", job.uri).wait(120) == 0
+    assert start("commit", job.uri).wait(DEADLINE_S) == 0
     require_each_once(job, photos)
     assert status(job).is_complete
     assert not list(Path(job.uri, "units").glob("*.arrow"))
@@ -80,7 +80,7 @@ def test_two_commit_while_one_works(job: JobFolder, photos: Path, tmp_path: Path
     worker = start("work", job.uri, "0/1", tmp_path / "log", 0.05)
     wait_for(lambda: job.records(), worker)
     both = [start("commit", job.uri) for _ in range(2)]
-    assert [process.wait(120) for process in [*both, worker]] == [0, 0, 0]
+    assert [process.wait(DEADLINE_S) for process in [*both, worker]] == [0, 0, 0]
     commit(job)
     require_each_once(job, photos)
 
@@ -110,8 +110,8 @@ def test_an_image_that_kills_its_process_fails_alone(tmp_path: Path, photos: Pat
     save(photos / "033-deadly.png", 1000, DEADLY_SIDE_PX)
     job, log = planned(tmp_path, [str(photos)]), tmp_path / "log"
     first = start("work", job.uri, "0/1", log)
-    assert first.wait(120) == -signal.SIGKILL
-    assert start("work", job.uri, "0/1", log).wait(120) == 0
+    assert first.wait(DEADLINE_S) == -signal.SIGKILL
+    assert start("work", job.uri, "0/1", log).wait(DEADLINE_S) == 0
     commit(job)
     [deadly] = [failure for failure in failures(job) if "deadly" in failure.path]
     assert "process" in deadly.reason
@@ -123,7 +123,7 @@ def test_failed_images_are_tried_again(job: JobFolder, photos: Path, fake_worker
     save(photos / "020-broken.png", 500)
     assert plan_again(job) == 3
     assert plan_again(job) == 0, "they wait already"
-    assert len(failures(job)) == 3
+    assert len(failures(job)) == job.n_waiting() == 3
     assert fake_worker(job).units == 1
     commit(job)
     now = status(job)

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fake_jobs import start
-from unit_job_checks import N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
+from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
 
 from nearsight.collection import Collection
 from nearsight.distributed import Committer, JobFolder, claims, failures, plan_again, status
@@ -134,12 +134,12 @@ def test_workers_and_committers_of_a_job_on_s3_are_killed(
     worker.wait()
     assert status(job).interrupted >= 1
     both = [start("work", job.uri, f"{share}/2", log) for share in range(2)]
-    assert [process.wait(240) for process in both] == [0, 0]
+    assert [process.wait(DEADLINE_S) for process in both] == [0, 0]
     assert len(log.read_text().split()) - N_IMAGES <= UNIT
     # Two units are in the collection, and one of them is recorded nowhere.
-    assert start("commit", job.uri, 4).wait(240) == -signal.SIGKILL
+    assert start("commit", job.uri, 4).wait(DEADLINE_S) == -signal.SIGKILL
     both = [start("commit", job.uri) for _ in range(2)]
-    assert [process.wait(240) for process in both] == [0, 0]
+    assert [process.wait(DEADLINE_S) for process in both] == [0, 0]
     require_each_once(job, photos)
     assert status(job).is_complete
     assert {name.rpartition(".")[2] for name, _ in job.files.names("units/")} == {"json"}

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from ray_nodes import Nodes
+from unit_job_checks import DEADLINE_S
 
 from nearsight.store import create_store, open_store
 from nearsight.store.lance import maintenance
@@ -23,7 +25,7 @@ BUILD = """
 import sys
 import lance_ray, ray
 
-ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
+ray.init(sys.argv[2])
 lance_ray.create_index(
     uri=sys.argv[1], column="vector", index_type="IVF_RQ", num_bits=4, num_partitions=8, num_workers=2,
     metric="cosine",
@@ -32,7 +34,7 @@ lance_ray.create_index(
 
 
 def test_an_index_of_lance_ray_is_searched_and_cleaned_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "MIN_INDEXED_ROWS", 10**9)
     rng = np.random.default_rng(0)
@@ -44,10 +46,8 @@ def test_an_index_of_lance_ray_is_searched_and_cleaned_up(
         rows = pa.array(vectors[half].astype(np.float32).tolist(), kind)
         store.append(pa.table({"id": [f"{number:06}" for number in half], "vector": rows}))
     [table] = [path for path in (tmp_path / "store").glob("*.lance") if "thumbnail" not in path.name]
-    # With a token of its own: Ray listens on all addresses.
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    subprocess.run([sys.executable, "-c", BUILD, str(table)], check=True, timeout=300)
+    command = [sys.executable, "-c", BUILD, str(table), nodes.address]
+    subprocess.run(command, check=True, timeout=DEADLINE_S)
     before = len(list((table / "_versions").glob("*.manifest")))
     monkeypatch.setattr(maintenance, "MIN_INDEXED_ROWS", 1000)
     store = open_store(tmp_path / "store")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from fake_jobs import install_fake_model
-from unit_job_checks import N_COPIES, N_IMAGES, UNIT, require_each_once
+from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, require_each_once
 
 from nearsight import Collection
 from nearsight.distributed import JobFolder, failures, status
@@ -89,7 +89,7 @@ def places(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Pla
 
 
 def run(script: str, **variables: str) -> None:
-    subprocess.run(["bash", "-ec", script], env={**os.environ, **variables}, check=True, timeout=300)
+    subprocess.run(["bash", "-ec", script], env={**os.environ, **variables}, check=True, timeout=DEADLINE_S)
 
 
 def test_one_machine_with_several_processes(places: Places) -> None:
@@ -123,6 +123,6 @@ def test_an_indexed_job_of_kubernetes(places: Places) -> None:
     script = places.put_into(script).replace(f"/{spec['completions']}", f"/{N_SHARES}")
     for index in range(N_SHARES):
         environment = {**os.environ, "JOB_COMPLETION_INDEX": str(index)}
-        subprocess.run([*shell, script], env=environment, check=True, timeout=300)
+        subprocess.run([*shell, script], env=environment, check=True, timeout=DEADLINE_S)
     run(f"nearsight job {places.job.uri} --commit")
     places.require_done()

@@ -122,6 +122,12 @@ class JobFolder:
             units += read_units(self._opened(AGAIN.format(number + 1)), is_again=True)
         return units
 
+    def n_waiting(self) -> int | None:
+        """Return the images of the units that are not done; None while a shard has not been opened."""
+        done = self.records()
+        sizes = [unit.n_images for unit in self.units() if unit.number not in done]
+        return None if None in sizes else sum(n_images or 0 for n_images in sizes)
+
     def n_again(self) -> int:
         """Return how often units of failed images were added."""
         return sum(_AGAIN.match(name) is not None for name, _ in self.files.names())

@@ -28,6 +28,9 @@ _SECONDS_BETWEEN_COMMITS = 30.0
 _SECONDS_PER_LOOK = 2.0
 # How long actors may take to withdraw their claims when the driver ends.
 _SECONDS_TO_WITHDRAW = 5.0
+# How long the cluster may fail to answer, or be without a node that has room, once there were actors: a busy
+# head answers late, and a node that was lost may be replaced.
+_SECONDS_OF_PATIENCE = 300.0
 # A unit whose actor has died so often is left: the worker itself gives up before that.
 _MAX_ERRORS = 8
 
@@ -191,6 +194,7 @@ class _Driver:
         self._waiting = deque(unit for unit in folder.units() if unit.number not in done)
         self._errors: dict[int, int] = {}
         self._busy: dict[Any, _Actor] = {}
+        self._silent_since: float | None = None
         self._report = RayReport()
 
     def run(self) -> RayReport:
@@ -238,7 +242,26 @@ class _Driver:
             self._ray.wait(answers, num_returns=len(answers), timeout=_SECONDS_TO_WITHDRAW)
 
     def _fill(self) -> None:
-        """Start as many actors as there is room for and work."""
+        """Start as many actors as there is room for and work, unless the cluster does not answer just now."""
+        try:
+            self._start_actors()
+        except (self._ray.exceptions.RayError, DeviceError) as error:
+            now = time.monotonic()
+            if self._silent_since is None:
+                self._silent_since = now
+                _log.warning("waiting for the cluster: %s", error)
+            if isinstance(error, DeviceError):
+                if not self._report.actors or now - self._silent_since > _SECONDS_OF_PATIENCE:
+                    raise
+            elif now - self._silent_since > _SECONDS_OF_PATIENCE:
+                raise DeviceError(
+                    f"the Ray cluster has not answered for {_SECONDS_OF_PATIENCE / 60:.0f} minutes ({error});"
+                    " what is done is saved, and the same command goes on"
+                ) from error
+        else:
+            self._silent_since = None
+
+    def _start_actors(self) -> None:
         n_most = min(self._n_possible(), len(self._busy) + len(self._waiting))
         while len(self._busy) < n_most and self._waiting:
             self._give(_Actor(self._actor_class.remote(*self._arguments)))

@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 
 # Rows go into files of the job, and not through Ray's memory; without a limit it takes 30 % of the machine's.
 _OBJECT_STORE_BYTES = 80 * 2**20
-_MAX_STARTS = 3
+# Of a cluster that is there but slow, no further attempt begins after so many seconds.
+_MAX_STARTS, _SECONDS_BETWEEN_STARTS, _SECONDS_TO_CONNECT = 3, 1.0, 120.0
 _SHORT_TMP, _MAX_REMOVALS = "/tmp", 20
 # Ray's own name for where its files are; all of its processes inherit it.
 _TMP_VARIABLE, _SECONDS_TO_END = "RAY_TMPDIR", 15.0
@@ -173,6 +174,7 @@ def connected(ray: Any, address: str) -> Iterator[None]:
 def _init(ray: Any, facts: Mapping[str, Any]) -> None:
     # It says that it cannot listen to SIGTERM in a thread.
     logging.getLogger("ray").setLevel(logging.ERROR)
+    is_own, started = facts["address"] == "local", time.monotonic()
     for attempt in range(1, _MAX_STARTS + 1):
         try:
             with warnings.catch_warnings():
@@ -180,13 +182,17 @@ def _init(ray: Any, facts: Mapping[str, Any]) -> None:
                 warnings.filterwarnings("ignore", "lancedb fork support")
                 ray.init(**facts)
             return
-        # Ray raises just that where one of its processes takes more than half a minute to start.
+        # Ray raises just that where one of its processes takes more than half a minute to start, and where
+        # a busy head answers too late.
         except Exception as error:  # noqa: PERF203 - three times at most
             ray.shutdown()
-            if facts["address"] != "local":
+            is_late = not is_own and time.monotonic() - started > _SECONDS_TO_CONNECT
+            if attempt < _MAX_STARTS and not is_late:
+                time.sleep(_SECONDS_BETWEEN_STARTS)
+                continue
+            if not is_own:
                 raise _no_cluster(facts["address"], error) from error
-            if attempt == _MAX_STARTS:
-                raise DeviceError(
-                    f"Ray did not start on this machine ({error}); try again when the machine is less"
-                    " busy, or leave --ray out"
-                ) from error
+            raise DeviceError(
+                f"Ray did not start on this machine ({error}); try again when the machine is less busy, or"
+                " leave --ray out"
+            ) from error

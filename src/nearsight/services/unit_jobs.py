@@ -145,9 +145,7 @@ def work_with_ray(
     from nearsight.distributed import ray
 
     committer = Committer(folder, open_target(folder, cache_dir))
-    now = status(folder)
-    left = None if now.images is None else now.images - now.embedded - now.failed
-    with _ended_by_sigterm(), bar("embedding images", left, progress=progress) as shown:
+    with _ended_by_sigterm(), bar("embedding images", folder.n_waiting(), progress=progress) as shown:
         return asdict(ray.run(folder, committer, address, told=shown.update, **options))
 
 

@@ -1,0 +1,139 @@
+"""The driver of a Ray cluster that does not answer at times; without Ray."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from unit_job_checks import N_COPIES, N_IMAGES, require_each_once
+
+import nearsight.distributed.worker as worker_module
+from nearsight import Collection
+from nearsight.distributed import Committer, JobFolder, ray, ray_cluster, status
+from nearsight.errors import DeviceError, InvalidParameterError
+
+from fake import FakeBackend
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    pass
+
+
+class FakeRay:
+    """As much of Ray as the driver calls, in this thread.
+
+    After `n_before` questions, the head does not answer `n_late` times, and then there is no node `n_gone`
+    times; an actor that is asked meanwhile has died.
+    """
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self, n_late: int = 0, n_gone: int = 0, n_before: int = 0) -> None:
+        self.n_late, self.n_gone, self.n_before = n_late, n_gone, n_before
+
+    def nodes(self) -> list[dict[str, Any]]:
+        if self.n_before:
+            self.n_before -= 1
+        elif self.n_late:
+            self.n_late -= 1
+            raise RayError("Failed to connect to GCS")
+        elif self.n_gone:
+            self.n_gone -= 1
+            return []
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}]
+
+    def remote(self, actor_class: Any) -> Any:
+        def start(*arguments: Any) -> Any:
+            actor = actor_class(*arguments)
+            return SimpleNamespace(
+                **{name: method_of(getattr(actor, name)) for name in ("embed", "counts", "withdraw")}
+            )
+
+        return SimpleNamespace(options=lambda **facts: SimpleNamespace(remote=start))
+
+    def wait(self, answers: list[Any], num_returns: int = 1, timeout: float = 0) -> Any:
+        return answers[:num_returns], answers[num_returns:]
+
+    def get(self, answer: Any) -> Any:
+        if self.n_gone and not self.n_before and not self.n_late:
+            raise RayError("the actor has died")
+        return answer[1]
+
+    def kill(self, handle: Any) -> None:
+        pass
+
+
+def method_of(method: Any) -> Any:
+    return SimpleNamespace(remote=lambda *arguments: (object(), method(*arguments)))
+
+
+def drive(job: JobFolder, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch, patience_s: float = 60) -> Any:
+    monkeypatch.setattr(worker_module, "load_model", lambda *args, **kwargs: FakeBackend())
+    monkeypatch.setattr(ray, "_SECONDS_PER_LOOK", 0.0)
+    monkeypatch.setattr(ray, "_SECONDS_OF_PATIENCE", patience_s)
+    committer = Committer(job, Collection.open(job.job.collection))
+    return ray._Driver(
+        cluster, job, committer, (1.0, 0.0), None, None, {"n_threads": 1}, threading.Event()
+    ).run()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "is_lost"),
+    [
+        (FakeRay(n_late=3), False),
+        (FakeRay(n_late=3, n_before=2), False),
+        (FakeRay(n_gone=6, n_before=4), True),
+    ],
+    ids=["late at first", "late in between", "its only node is replaced"],
+)
+def test_a_cluster_that_answers_late_costs_nothing(
+    job: JobFolder, photos: Path, cluster: FakeRay, is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = drive(job, cluster, monkeypatch)
+    # Of an actor that died in the end, the unit was done.
+    assert report.units == 7 - report.lost_actors
+    assert (report.lost_actors > 0) is is_lost
+    assert report.rows_added == N_IMAGES - N_COPIES
+    assert (cluster.n_late, cluster.n_gone) == (0, 0)
+    require_each_once(job, photos)
+
+
+def test_a_cluster_that_does_not_answer_is_given_up(
+    job: JobFolder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeviceError, match="has not answered .*the same command goes on"):
+        drive(job, FakeRay(n_late=10**9), monkeypatch, patience_s=0.05)
+    assert not job.claims()
+    assert drive(job, FakeRay(), monkeypatch).units == 7
+    assert status(job).is_complete
+
+
+def test_a_cluster_without_room_is_refused_at_once(
+    job: JobFolder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeviceError, match="no node of the cluster has 1 CPU"):
+        drive(job, FakeRay(n_gone=10**9), monkeypatch)
+
+
+@pytest.mark.parametrize(("n_late", "is_reached"), [(2, True), (3, False)])
+def test_a_head_that_answers_late_is_asked_again(n_late, is_reached, monkeypatch) -> None:
+    calls: list[str] = []
+
+    def init(**facts: Any) -> None:
+        calls.append(facts["address"])
+        if len(calls) <= n_late:
+            raise RuntimeError("deadline exceeded")
+
+    late = SimpleNamespace(init=init, shutdown=lambda: None)
+    monkeypatch.setattr(ray_cluster, "_SECONDS_BETWEEN_STARTS", 0.0)
+    if is_reached:
+        ray_cluster._init(late, {"address": "head:6379"})
+    else:
+        with pytest.raises(InvalidParameterError, match="no Ray cluster answers at 'head:6379'"):
+            ray_cluster._init(late, {"address": "head:6379"})
+    assert len(calls) == 3
