@@ -22,7 +22,7 @@ collect_ignore_glob = []
 if importlib.util.find_spec("torch") is None:
     collect_ignore_glob += ["src/nearsight/training/backbone/*", "src/nearsight/training/losses/[!_]*"]
 if importlib.util.find_spec("pymilvus") is None:
-    collect_ignore_glob += ["src/nearsight/store/milvus/[ls]*"]
+    collect_ignore_glob += ["src/nearsight/store/milvus/[dls]*"]
 
 # The same examples each time, so that a gate gives the same answer twice; `make fuzz` draws new ones.
 # No deadline: the tests pass at any load of the machine.

@@ -21,8 +21,9 @@ def is_installed() -> bool:
 class MilvusServer:
     """A server with a data directory of its own, stopped by its process group."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="nearsight-milvus-"))
+        self._variables = {**os.environ, **variables}
         self.port = _free_port()
         self._process = None
         self.start()
@@ -31,23 +32,28 @@ class MilvusServer:
     def uri(self) -> str:
         return f"milvus://127.0.0.1:{self.port}"
 
+    @property
+    def data(self) -> Path:
+        return self._folder / "data"
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        with socket.socket() as probe:
-            # Its etcd takes this port, whatever the settings say, and the server hangs without it.
-            assert probe.connect_ex(("127.0.0.1", _ETCD_PORT)), (
-                f"port {_ETCD_PORT} is taken: another Milvus runs here; stop it, or use a network of your"
-                " own, as make milvus does"
-            )
+        # Its etcd takes this port, whatever the settings say, and the server hangs without it.
+        assert not _is_taken(_ETCD_PORT), (
+            f"port {_ETCD_PORT} is taken: another Milvus runs here; stop it, or use a network of your own, as"
+            " make milvus does"
+        )
         # Reads wait for its clock, and a new table for its scheduler: both go faster than by default.
         settings = (
             "proxy.timeTickInterval=10",
+            # Each of them carries a tick: 16 by default, for two tables at a time here.
+            "rootCoord.dmlChannelNum=2",
             "queryCoord.checkInterval=20",
             "queryCoord.distPullInterval=20",
             # Parts of 64 MB, so that few rows have a rough index before their own.
             "dataCoord.segment.maxSize=64",
         )
-        command = [sys.executable, "-c", "from milvus import main; main()", "--data", self._folder / "data"]
+        command = [sys.executable, "-c", "from milvus import main; main()", "--data", self.data]
         command += [
             "--proxy-port",
             self.port,
@@ -55,7 +61,11 @@ class MilvusServer:
         ]
         with open(self._folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                list(map(str, command)), stdout=log, stderr=log, start_new_session=True
+                list(map(str, command)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._variables,
             )
         deadline = time.monotonic() + 180
         while not self._answers():
@@ -76,11 +86,75 @@ class MilvusServer:
         """Kill it as a crash would."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # The server is a child of that process, and takes a while to die on a loaded machine.
+        deadline = time.monotonic() + 60
+        while _is_taken(_ETCD_PORT) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop it, and delete its data: it does not always end at SIGTERM."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class MilvusCluster:
+    """A server, which has one query node, a broker of messages, and another query node once it is started."""
+
+    def __init__(self) -> None:
+        broker = [sys.executable, str(Path(__file__).with_name("milvus_broker.py"))]
+        self._broker = subprocess.Popen(
+            broker, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+        with self._broker.stdout as answer:
+            address = answer.readline().strip()
+        self._variables = {
+            "MQ_TYPE": "kafka",
+            "KAFKA_BROKERLIST": address,
+            # So many seconds after its death, a node is missed.
+            "COMMON_SESSION_TTL": "15",
+        }
+        self._server = MilvusServer(**self._variables)
+        self.uri, self._data, self._node = self._server.uri, self._server.data, None
+
+    def start_node(self) -> None:
+        """Start the other query node; it finds the server by the server's etcd."""
+        folder = self._data / "node"
+        folder.mkdir(exist_ok=True)
+        variables = {
+            **self._variables,
+            "ETCD_USE_EMBED": "false",
+            "LD_LIBRARY_PATH": str(self._data / "bin"),
+            "MILVUSCONF": str(self._data / "configs"),
+            "METRICS_PORT": str(_free_port()),
+        }
+        with open(folder / "log", "ab") as log:
+            self._node = subprocess.Popen(
+                [str(self._data / "bin/milvus"), "run", "querynode"],
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **variables},
+            )
+
+    def kill_node(self) -> None:
+        """Kill the other query node as a crash would."""
+        if self._node is not None:
+            os.killpg(self._node.pid, signal.SIGKILL)
+            self._node.wait()
+            self._node = None
+
+    def stop(self) -> None:
+        """Stop all of it."""
+        self.kill_node()
+        self._server.stop()
+        os.killpg(self._broker.pid, signal.SIGKILL)
+        self._broker.wait()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:

@@ -32,7 +32,8 @@ def postgres():
     server.stop()
 
 
-@pytest.fixture(scope="session")
+# A second one at a time does not start: each file has its own.
+@pytest.fixture(scope="module")
 def milvus():
     if not milvus_server.is_installed():
         pytest.skip("the package milvus is not installed; make milvus has it")

@@ -22,7 +22,7 @@ from fake import FakeBackend
 OLD, NEW = FakeBackend(0), FakeBackend(1)
 N = 240
 # Where the same code moves a collection.
-ENGINES = ["directory", "s3", "postgres"]
+ENGINES = ["directory", "s3", "postgres", "milvus"]
 
 
 @pytest.fixture(scope="module")

@@ -143,19 +143,20 @@ def test_a_dangling_link_is_in_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+@pytest.mark.parametrize("place", ["postgres", "milvus"], indirect=True)
 def test_shorter_vectors_are_made_at_a_uri_and_searched_from_another_machine(place, tmp_path, monkeypatch):
+    # So long is the projection that Milvus has no row for it.
     rng = np.random.default_rng(0)
     images = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, (12, 24, 24, 3), np.uint8)]
     models = {"model": "efficientnet-lite0", "cache_dir": tmp_path / "cache"}
     with pytest.raises(InvalidParameterError, match="embedded images are kept"):
-        fill_reduced(place, 8, lambda collection: collection.add(images[:2], progress=False), **models)
+        fill_reduced(place, 10, lambda collection: collection.add(images[:2], progress=False), **models)
     with pytest.raises(NotACollectionError, match="an unfinished collection of projected vectors"):
         Collection.open(place)
-    report = fill_reduced(place, 8, lambda collection: collection.add(images, progress=False), **models)
+    report = fill_reduced(place, 10, lambda collection: collection.add(images, progress=False), **models)
     assert report.added + report.unchanged == 12
     monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "elsewhere"))
     collection = Collection.open(place, cache_dir=tmp_path / "cache")
-    assert (collection.spec.dim, len(collection)) == (8, 12)
+    assert (collection.spec.dim, len(collection)) == (10, 12)
     [match] = collection.search(images[3], k=1)
     assert match.similarity > 0.999

@@ -1,4 +1,4 @@
-"""One Milvus server for all tests of a process."""
+"""A Milvus server for the tests of a file; a second one at a time does not start."""
 
 from itertools import count
 
@@ -9,7 +9,7 @@ from milvus_server import MilvusServer, is_installed
 _NUMBERS = count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server():
     if not is_installed():
         pytest.skip("the package milvus is not installed; make milvus has it")

@@ -1,5 +1,10 @@
 """The store in Milvus: the conformance suite, on a real server."""
 
+import base64
+import threading
+from dataclasses import replace
+from itertools import count
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,9 +14,10 @@ from nearsight import Collection
 from nearsight.collection import copy_collection
 from nearsight.doctor import check_store
 from nearsight.errors import InvalidParameterError, StorageError
-from nearsight.store import create_store, open_store, parse
+from nearsight.store import create_store, locate, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.milvus.address import parse_address
+from nearsight.store.milvus.expressions import among
 from nearsight.testing import StoreTests
 from nearsight.testing.stores import FIELDS as FILTER_FIELDS
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
@@ -23,6 +29,9 @@ from filter_expressions import SCHEMA as FILTERED
 
 @pytest.mark.slow
 class TestMilvus(StoreTests):
+    # A call waits for the server's clock.
+    n_examples = 5
+
     @pytest.fixture(autouse=True)
     def _server(self, uri):
         self.uri = uri
@@ -110,6 +119,139 @@ def test_every_index_finds_the_nearest_with_and_without_a_filter(uri, index):
             # Without a filter, lists are searched by the quarter.
             goal = 0.9 if is_optimized and index.startswith("IVF") and not where else 0.99
             assert n_right >= goal * sum(map(len, found)), (index, is_optimized, n_matching)
+
+
+@pytest.mark.slow
+def test_rows_without_an_index_are_compared_however_many_match(uri, monkeypatch):
+    """The server would find five in six of them, and one in three with a narrow filter."""
+    monkeypatch.setattr("nearsight.store.milvus.search.MAX_COMPARED", 50)
+    dim, n_rows = 64, 8000
+    schema = pa.schema(
+        [SCHEMA.field("id"), SCHEMA.field("width"), pa.field("vector", pa.list_(pa.float32(), dim))]
+    )
+    X, queries = vectors_of(*range(n_rows), dim=dim), vectors_of(*range(n_rows, n_rows + 10), dim=dim)
+    store = create_store(uri, schema)
+
+    def append(start, stop):
+        ids, width = [f"{i:04}" for i in range(start, stop)], pa.array(range(start, stop), pa.int32())
+        store.append(pa.table({"id": ids, "width": width, "vector": vector_array(X[start:stop])}))
+
+    def check(n_rows):
+        for least in (0, n_rows - 100):
+            where = parse(f"width >= {least}", FILTER_FIELDS) if least else None
+            found = [[hit.id for hit in own] for own in store.search(queries, 10, where=where)]
+            order = least + np.argsort(-(queries @ X[least:n_rows].T), axis=1)[:, :10]
+            assert found == [[f"{i:04}" for i in own] for own in order]
+
+    append(0, 6000)
+    check(6000)
+    # As an earlier version wrote it: then all rows are compared.
+    entry = store._read_entry()
+    store._write_entry(replace(entry, is_marked=False))
+    check(6000)
+    store.optimize()
+    assert store._read_entry().is_marked
+    append(6000, n_rows)
+    entry, n_compared = store._read_entry(), []
+    pages = store._server.pages
+    monkeypatch.setattr(
+        store._server, "pages", lambda *a: (n_compared.append(len(page)) or page for page in pages(*a))
+    )
+    assert store._search.is_indexed(entry) is False
+    store.search(queries, 1)
+    n_compared.clear()
+    check(n_rows)
+    # Of the first search the new ones, of the second those of them that match.
+    assert n_compared == [2000, 100]
+
+
+@pytest.mark.slow
+def test_a_long_document_is_whole_whenever_a_writer_dies(uri, monkeypatch):
+    monkeypatch.setattr("nearsight.store.milvus.documents._ROWS_AT_ONCE", 2)
+    location = locate(uri)
+    short, long, longer = b"short", bytes(range(256)) * 800, bytes(range(255, -1, -1)) * 1200
+    location.write_document("a", short)
+    documents, server, before = location._documents, location._server, short
+    # A row as versions before had it.
+    [row] = server.read("nearsight_documents", among([documents._key("a")]), ["content"])
+    assert row["content"] == base64.b64encode(short).decode()
+    for content in (long, longer, long, short, longer):
+        for n_writes in count():
+            try:
+                dying(uri, n_writes).write_document("a", content)
+                break
+            except DeadError:
+                # Until the head is written, the old one is there, and the new one then.
+                assert locate(uri).read_document("a") in (before, content)
+        assert n_writes >= (1 if content is short else 4)
+        assert locate(uri).read_document("a") == location.read_document("a") == content
+        before = content
+    location.write_document("b", long)
+    for n_writes in count():
+        try:
+            dying(uri, n_writes).delete_document("a")
+            break
+        except DeadError:
+            assert locate(uri).read_document("a") in (longer, None)
+    assert location.read_document("a") is None
+    assert location.read_document("b") == long
+    keys = [row["key"] for page in server.pages("nearsight_documents", "", []) for row in page]
+    assert not [key for key in keys if key.startswith(documents._key("a"))]
+
+
+class DeadError(Exception):
+    pass
+
+
+def dying(uri, n_writes):
+    """Return a location whose server takes so many writes."""
+    location = locate(uri)
+    location._documents.read("a")
+    server, left = location._server, [n_writes]
+
+    def stopped(function):
+        def call(*arguments):
+            if left[0] == 0:
+                raise DeadError
+            left[0] -= 1
+            return function(*arguments)
+
+        return call
+
+    server.write, server.delete = stopped(server.write), stopped(server.delete)
+    return location
+
+
+@pytest.mark.slow
+def test_a_reader_of_a_long_document_goes_on_when_it_is_replaced_meanwhile(uri, monkeypatch):
+    location, writer = locate(uri), locate(uri)
+    one, other = bytes(100_000), bytes([1]) * 100_000
+    location.write_document("a", one)
+    join, n_joined = location._documents._join, []
+
+    def replacing(key, head):
+        n_joined.append(head)
+        if len(n_joined) == 1:
+            writer.write_document("a", other)
+        return join(key, head)
+
+    monkeypatch.setattr(location._documents, "_join", replacing)
+    assert location.read_document("a") == other
+    assert len(n_joined) == 2
+
+
+@pytest.mark.slow
+def test_the_lock_is_entered_again_by_the_thread_that_holds_it(uri):
+    lock, order = locate(uri).lock(), []
+    with lock, lock, locate(uri).lock():
+        other = threading.Thread(
+            target=lambda: [lock.__enter__(), order.append("other"), lock.__exit__(*[None] * 3)]
+        )
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "other"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import pyarrow as pa
 #: From so many rows on, Milvus builds an index of a part of a table. Until it has, it may search the part by
 #: a rough one, which loses neighbors.
 ROUGH_ROWS = 1024
+#: Where a row says how many flushes there were before it was written.
+MARK = "_n_flushes"
 
 
 def entry_of(name: str) -> str:
@@ -34,6 +36,9 @@ class StoreEntry:
         At most so many rows were written since the last flush.
     n_flushes, n_indexed : int
         How many flushes there were, and up to which of them all rows are known to be in the index.
+    is_marked : bool
+        Whether every row that may not be in the index has the mark of its flush; rows of earlier versions
+        have none.
     """
 
     schema: pa.Schema
@@ -43,6 +48,7 @@ class StoreEntry:
     n_unsealed: int = 0
     n_flushes: int = 0
     n_indexed: int = 0
+    is_marked: bool = True
 
     def encode(self) -> bytes:
         """Return the document."""
@@ -52,8 +58,8 @@ class StoreEntry:
 
     @classmethod
     def decode(cls, content: bytes) -> "StoreEntry":
-        """Return what a document says; nobody counted rows for those of earlier versions."""
-        facts = {"n_unsealed": ROUGH_ROWS, **json.loads(content)}
+        """Return what a document says; for those of earlier versions nobody counted or marked rows."""
+        facts = {"n_unsealed": ROUGH_ROWS, "is_marked": False, **json.loads(content)}
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts.pop("schema"))))
         return cls(schema, **facts)
 

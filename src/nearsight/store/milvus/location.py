@@ -1,11 +1,8 @@
 """A collection in Milvus: its documents, its lock, and its stores."""
 
-import base64
-import hashlib
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,16 +14,13 @@ from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.settings import files_directory
 from nearsight.store.location import StoreCheck
 from nearsight.store.milvus.address import MilvusAddress, parse_address
+from nearsight.store.milvus.documents import MilvusDocuments
 from nearsight.store.milvus.entry import StoreEntry, entry_of
-from nearsight.store.milvus.expressions import COLUMNS, among
+from nearsight.store.milvus.expressions import COLUMNS
 from nearsight.store.milvus.server import Server
 from nearsight.store.milvus.store import MilvusStore, binary_table
 
-# Milvus wants a vector in every table.
-_NO_VECTOR = [1.0, 0.0]
 _FIRST = "store"
-_THREAD_LOCKS: dict[str, Any] = {}
-_MUTEX = threading.Lock()
 
 
 def open_location(uri: str) -> "MilvusLocation":
@@ -37,7 +31,7 @@ def open_location(uri: str) -> "MilvusLocation":
 class MilvusLocation:
     """A `Location` in Milvus.
 
-    One table holds the documents of all collections of a database. Milvus has no lock: writers of one machine
+    Milvus has no lock: writers of one machine
     take turns by a lock of that machine, so only one machine may write.
 
     Parameters
@@ -52,8 +46,7 @@ class MilvusLocation:
     def __init__(self, address: MilvusAddress) -> None:
         self._address = address
         self._server = Server(address)
-        self._documents = "nearsight_documents"
-        self._has_documents = False
+        self._documents = MilvusDocuments(self._server, address.collection)
 
     @property
     def uri(self) -> str:
@@ -67,38 +60,20 @@ class MilvusLocation:
 
     def read_document(self, name: str) -> bytes | None:
         """Return a document; see Location."""
-        if not self._find_documents():
-            return None
-        found = self._server.read(self._documents, among([self._key(name)]), ["content"])
-        return base64.b64decode(found[0]["content"]) if found else None
+        return self._documents.read(name)
 
     def write_document(self, name: str, content: bytes) -> None:
         """Write a document; see Location."""
-        if not self._find_documents():
-            self._server.create(self._documents, {"content": "text"}, len(_NO_VECTOR))
-            self._has_documents = True
-        row = {"key": self._key(name), "content": base64.b64encode(content).decode(), "vector": _NO_VECTOR}
-        self._server.write(self._documents, [row])
+        self._documents.write(name, content)
 
     def delete_document(self, name: str) -> None:
         """Delete a document; see Location."""
-        if self._find_documents():
-            self._server.delete(self._documents, among([self._key(name)]))
+        self._documents.delete(name)
 
-    def _find_documents(self) -> bool:
-        self._has_documents = self._has_documents or self._server.has(self._documents)
-        return self._has_documents
-
-    def _key(self, name: str) -> str:
-        return hashlib.sha256(f"{self._address.collection}/{name}".encode()).hexdigest()[:32]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of whoever writes on this machine; see Location."""
-        with _MUTEX:
-            own = _THREAD_LOCKS.setdefault(self._address.label, threading.RLock())
-        with own, FileLock(self.files / "write.lock"):
-            yield
+        # The same object for whoever names this collection; each thread has a turn of its own.
+        return FileLock(self.files / "write.lock", is_singleton=True)
 
     def open_store(self, name: str) -> MilvusStore:
         """Open a store; see Location."""
@@ -147,7 +122,9 @@ class MilvusLocation:
                 "encryption", "warn", "none: images and password cross the network in the open", fix
             )
         if self.read_document(entry_of(_FIRST)) is not None:
-            yield self._index_check(self._address.table(_FIRST))
+            table = self._address.table(_FIRST)
+            yield self._replica_check(table)
+            yield self._index_check(table)
 
     def _index_check(self, table: str) -> StoreCheck:
         kind, n_waiting = self._server.index_state(table)
@@ -157,6 +134,18 @@ class MilvusLocation:
             detail = f"{kind}; {n_waiting:,} rows are not in it yet, and are compared one by one"
             return StoreCheck("index", "warn", detail, "wait, or run: nearsight compact -c URI")
         return StoreCheck("index", "ok", kind)
+
+    def _replica_check(self, table: str) -> StoreCheck:
+        asked = self._address.replicas
+        try:
+            n_loaded = self._server.count_replicas(table)
+        except StorageError as error:
+            # As the server answers while a query node is away.
+            return StoreCheck("replicas", "warn", str(error), "start the query nodes that are away")
+        if n_loaded < asked:
+            detail = f"{n_loaded}; the URI asks for {asked}"
+            return StoreCheck("replicas", "warn", detail, "to have more: nearsight copy URI NEW-URI")
+        return StoreCheck("replicas", "ok", str(n_loaded))
 
     def delete_store(self, name: str) -> None:
         """Delete a store; see Location."""

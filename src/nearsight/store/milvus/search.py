@@ -2,8 +2,8 @@
 
 The server searches a part that has no index yet by a rough one of its own, 16 of 128 lists whatever a
 search asks for, and loses neighbors without a word: of vectors without clusters, a sixth of them, and two
-thirds with a filter that one row in a thousand matches. So rows are counted until they are known to be in
-the index, and few matching rows are compared here until then.
+thirds with a filter that one row in a thousand matches. So rows are counted and marked until they are known
+to be in the index, and those that match are compared here until then.
 """
 
 import math
@@ -23,11 +23,12 @@ from nearsight.store.filters.ast import Filter
 from nearsight.store.filters.conditions import columns_of
 from nearsight.store.json_columns import arrow_column, directions
 from nearsight.store.milvus.address import INDEXES
-from nearsight.store.milvus.entry import StoreEntry
+from nearsight.store.milvus.entry import MARK, StoreEntry
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
 from nearsight.store.milvus.server import BATCH, MAX_HITS, Server
 
-#: Up to this many matching rows are compared one by one, where the index does not have all.
+#: Where the index does not have all rows, this many that match are compared one by one. If more match, the
+#: index is asked, and only those are compared that it may not have.
 MAX_COMPARED = 20_000
 # The server compares matching rows one by one where they are fewer than 7 % of a part of the table; of more,
 # its graph loses neighbors. Up to a third of the rows, and so many, are asked for in shares as small as that.
@@ -93,7 +94,7 @@ class MilvusSearch:
 
         *Method*: the server's index answers, by exact scores. A filter that at most a third of the rows match
         is cut by keys into filters so narrow that the server compares all their rows. Fewer than k are
-        believed only if no more rows match. Where rows are not in the index yet, up to 20,000 that match are
+        believed only if no more rows match. Where rows may not be in the index yet, those that match are
         compared one by one here. As a question waits for the server's clock, the entry is read at the same
         time: the answer counts if the entry is still what it was.
         """
@@ -128,11 +129,16 @@ class MilvusSearch:
         expression, is_whole = MilvusExpressions().write(where) if where else ("", True)
         is_exact = entry.index == "FLAT" or not question.exact
         if is_exact and is_whole and k * INDEXES[entry.index] <= MAX_HITS:
-            n_matching = None
-            if not self.is_indexed(entry):
+            n_matching, is_indexed = None, self.is_indexed(entry)
+            if not is_indexed:
                 n_matching = self._server.count(self._table, expression)
-            if n_matching is None or n_matching > MAX_COMPARED:
+            if n_matching is None or (n_matching > MAX_COMPARED and entry.is_marked):
                 found = self._by_index(entry, queries, k, expression, question.with_vectors)
+                if not is_indexed:
+                    new = f'{COLUMNS}["{MARK}"] >= {entry.n_indexed}'
+                    new = f"{new} and {expression}" if expression else new
+                    others = self._compared(schema, queries, k, new, None, question.with_vectors)
+                    found = [_best(own, other, k) for own, other in zip(found, others, strict=True)]
                 fewest = min(map(len, found), default=k)
                 if fewest >= k:
                     return found
@@ -239,6 +245,12 @@ class MilvusSearch:
         fields = ["key", COLUMNS, *(["vector"] if with_vectors else [])]
         parts = [among(keys[start : start + BATCH]) for start in range(0, len(keys), BATCH)]
         return {row["key"]: row for part in parts for row in self._server.read(self._table, part, fields)}
+
+
+def _best(own: list[Found], other: list[Found], k: int) -> list[Found]:
+    """Return the k nearest rows of two answers, each once."""
+    rows = {one.row["key"]: one for one in (*own, *other)}
+    return sorted(rows.values(), key=lambda one: -one.similarity)[:k]
 
 
 def _facts(entry: StoreEntry) -> tuple[Any, ...]:

@@ -25,7 +25,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 #: Rows of one call, and the most that Milvus returns of a search.
 BATCH, MAX_HITS = 512, 16_384
-_MAX_BYTES = 65_535  # of a text or a JSON value
+#: Of a text or a JSON value.
+MAX_TEXT_BYTES = 65_535
 _TIMEOUT_S = 60.0
 _HNSW = {"M": 16, "efConstruction": 200}
 _IVF = {"nlist": 1024}
@@ -39,6 +40,9 @@ _LOOK_S, _MAX_WAIT_S = (0.2, 0.5, 1.0, 2.0, 5.0), 600.0
 _STACK_TRACE = re.compile(r"stack trace:.*?runtime\.goexit:?\s*", re.DOTALL)
 # What a server says that was restarted: a table is not loaded, or a part of the server is not there yet.
 _STARTING = ("not loaded", "no available")
+# What it says where a table is loaded another number of times, and where there are too few query nodes.
+_LOADED_OTHERWISE = "replica number"
+_TOO_FEW_NODES = re.compile(r"nodes? not enough|resource insufficient", re.IGNORECASE)
 # Seconds to wait before each further try.
 _PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 
@@ -83,8 +87,16 @@ class Server:
                         raise
                 time.sleep(pause)
                 if _STARTING[0] in message:
-                    client.load_collection(table, replica_number=self.address.replicas)
+                    self._load(client, table)
         raise AssertionError
+
+    def _load(self, client: Any, table: str) -> None:
+        try:
+            client.load_collection(table, replica_number=self.address.replicas)
+        except MilvusException as error:
+            # Loaded by somebody else meanwhile, or with the other collections whose documents it holds.
+            if _LOADED_OTHERWISE not in str(error.message):
+                raise
 
     @contextmanager
     def _translated(self) -> Iterator[Any]:
@@ -102,7 +114,13 @@ class Server:
         if "exceed" in lowered and "length" in lowered:
             return VectorError(
                 f"{shown} does not take these rows: {text}. In Milvus, the metadata of an image may have"
-                f" {_MAX_BYTES:,} bytes, and so may its thumbnail"
+                f" {MAX_TEXT_BYTES:,} bytes, and so may its thumbnail"
+            )
+        if _TOO_FEW_NODES.search(text) and self.address.replicas > 1:
+            return StorageError(
+                f"{shown}: the server answers {text!r} to replicas={self.address.replicas}, as each replica"
+                " is loaded by query nodes of its own. Start as many query nodes, or write fewer replicas"
+                " into the URI"
             )
         if "auth" in lowered or "permission" in lowered:
             return StorageError(f"{shown}: the server refuses: {text}. Check user, password and rights")
@@ -138,7 +156,7 @@ class Server:
                 if kind == "json":
                     schema.add_field(name, DataType.JSON)
                 else:
-                    schema.add_field(name, DataType.VARCHAR, max_length=_MAX_BYTES)
+                    schema.add_field(name, DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
             schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
             parameters = _HNSW if index == "HNSW" else _IVF if index.startswith("IVF") else {}
             prepared = client.prepare_index_params()
@@ -147,7 +165,7 @@ class Server:
                 table, schema=schema, num_shards=self.address.shards, consistency_level="Strong"
             )
             client.create_index(table, prepared, sync=False)
-            client.load_collection(table, replica_number=self.address.replicas)
+            self._load(client, table)
 
     def drop(self, table: str) -> None:
         """Delete a table, if there is one."""
@@ -242,6 +260,11 @@ class Server:
         """Return the version of the server."""
         with self._translated() as client:
             return str(client.get_server_version())
+
+    def count_replicas(self, table: str) -> int:
+        """Return how many times a table is loaded; while a query node is away, a server may refuse to say."""
+        with self._translated() as client:
+            return len(client.describe_replica(table))
 
     def index_state(self, table: str) -> tuple[str, int]:
         """Return the type of a table's index, and how many sealed rows are not searched by it yet."""

@@ -23,7 +23,7 @@ from nearsight.store.json_columns import (
     vector_matrix,
 )
 from nearsight.store.milvus.address import MilvusAddress
-from nearsight.store.milvus.entry import ROUGH_ROWS, StoreEntry, entry_of
+from nearsight.store.milvus.entry import MARK, ROUGH_ROWS, StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
 from nearsight.store.milvus.search import Found, MilvusSearch, Question, matching
 from nearsight.store.milvus.server import BATCH, Server
@@ -206,15 +206,15 @@ class MilvusStore:
 
     # --- writing ------------------------------------------------------------------------------
 
-    def _write(self, work: Callable[[], Any], n_rows: int) -> Any:
-        """Return what `work` returns, which writes up to `n_rows`.
+    def _write(self, work: Callable[[int], Any], n_rows: int) -> Any:
+        """Return what `work` returns, which writes up to `n_rows` with the mark that it is given.
 
         The version grows before it, for who reads meanwhile, and after it.
         """
         with self._writing:
-            self._count_up(n_rows)
+            entry = self._count_up(n_rows)
             try:
-                return work()
+                return work(entry.n_flushes)
             finally:
                 self._count_up()
 
@@ -242,12 +242,16 @@ class MilvusStore:
         narrow = json_rows(rows.drop_columns(binary) if binary else rows)
         values = json_rows(rows.select(binary)) if binary else [{} for _ in keys]
 
-        def add() -> None:
+        def add(mark: int) -> None:
             self._write_binary(keys, values)
             self._server.write(
                 self._table,
                 [
-                    {"key": key, COLUMNS: {**row, LENGTH: float(length)}, "vector": unit.tolist()}
+                    {
+                        "key": key,
+                        COLUMNS: {**row, LENGTH: float(length), MARK: mark},
+                        "vector": unit.tolist(),
+                    }
                     for key, row, length, unit in zip(keys, narrow, lengths, units, strict=True)
                 ],
             )
@@ -293,7 +297,7 @@ class MilvusStore:
         values = json_rows(rows.select(binary), with_nulls=True) if binary else None
         places = {key_of(id): place for place, id in enumerate(rows["id"].to_pylist())}
 
-        def change() -> None:
+        def change(mark: int) -> None:
             keys = list(places)
             for start in range(0, len(keys), BATCH):
                 own = among(keys[start : start + BATCH])
@@ -303,7 +307,7 @@ class MilvusStore:
                     if units is not None and lengths is not None:
                         row["vector"] = units[place].tolist()
                         row[COLUMNS][LENGTH] = float(lengths[place])
-                    merged = {**row[COLUMNS], **narrow[place]}
+                    merged = {**row[COLUMNS], **narrow[place], MARK: mark}
                     row[COLUMNS] = {name: value for name, value in merged.items() if value is not None}
                     row["vector"] = np.asarray(row["vector"], np.float32).tolist()
                 if there:
@@ -329,7 +333,7 @@ class MilvusStore:
         if not ids:
             return 0
 
-        def remove() -> int:
+        def remove(_: int) -> int:
             keys, n_found = [key_of(id) for id in dict.fromkeys(ids)], 0
             for start in range(0, len(keys), BATCH):
                 own = among(keys[start : start + BATCH])
@@ -374,7 +378,7 @@ class MilvusStore:
         with self._location.lock(), self._writing:
             entry = self._read_entry()
             if (entry.incarnation, entry.n_flushes) == (flushed.incarnation, flushed.n_flushes):
-                self._write_entry(replace(entry, n_indexed=entry.n_flushes))
+                self._write_entry(replace(entry, n_indexed=entry.n_flushes, is_marked=True))
 
     def _seal(self) -> StoreEntry:
         """Have the server seal all rows, which begins to index them; the caller holds the lock of writers."""
