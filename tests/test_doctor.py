@@ -1,14 +1,19 @@
 import sys
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
 
 from nearsight import doctor, processor
+from nearsight.collection.manifest import CollectionManifest
+from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.embedder.rates import Rates
 from nearsight.errors import UnsupportedMachineError
 from nearsight.models import DEFAULT_MODEL, find_model
 from nearsight.models.runtimes import devices, gpu_decode, onnx_session
 from nearsight.settings import Settings
+from nearsight.store import StoreCheck, create_store, locate
+from nearsight.testing.stores import SCHEMA, rows
 
 
 def test_doctor_names_what_words_need(monkeypatch):
@@ -116,3 +121,54 @@ def test_doctor_says_who_decodes(monkeypatch, gpu, offered, installed, status, d
     assert check.status == status
     assert detail in check.detail
     assert ("nvidia-nvimgcodec-cu13" in check.fix) == (status == "warn")
+
+
+class CheckedPlace:
+    """The documents of a directory, and checks as an engine on a server has them."""
+
+    def __init__(self, directory):
+        self._place = locate(directory)
+
+    def __getattr__(self, name):
+        return getattr(self._place, name)
+
+    def checks(self):
+        yield StoreCheck("server", "ok", "answers")
+
+    def store_checks(self, name):
+        yield StoreCheck("index", "warn" if name == "store-2" else "ok", f"of {name}", "wait")
+
+
+def test_doctor_checks_the_stores_of_an_upgrade(monkeypatch, tmp_path):
+    place = CheckedPlace(tmp_path)
+    monkeypatch.setattr(doctor, "locate", lambda uri: place)
+
+    def found():
+        return [(check.name, check.status, check.detail) for check in doctor.check_store("any://server")]
+
+    def upgrades():
+        return [(check.status, check.detail, check.fix) for check in doctor.check_upgrade("any://server")]
+
+    server = ("server", "ok", "answers")
+    assert found() == [server, ("index", "ok", "of store")]
+    assert upgrades() == []
+    before = CollectionManifest.of(find_model(DEFAULT_MODEL).spec)
+    before.write(place)
+    create_store(tmp_path / "store", SCHEMA).append(rows(["a", "b"]))
+    state = UpgradeState("shadow", "efficientnet-lite2", "digest", "store-2", "store", {})
+    state.write(place)
+    assert found() == [server, ("index", "ok", "of store"), ("index of the new model", "warn", "of store-2")]
+    [(status, _, fix)] = upgrades()
+    assert (status, fix) == ("warn", "run: nearsight upgrade --abandon")
+    replace(state, phase="sampling").write(place)
+    assert [status for status, _, _ in upgrades()] == ["ok"]
+    create_store(tmp_path / "store-2", SCHEMA).append(rows(["a"]))
+    state.write(place)
+    [(status, detail, _)] = upgrades()
+    assert (status, "1 row of efficientnet-lite2" in detail) == ("ok", True)
+    replace(before, store="store-2").write(place)
+    assert found()[1:] == [("index", "warn", "of store-2"), ("index of the model before", "ok", "of store")]
+    [(status, detail, _)] = upgrades()
+    assert (status, "2 rows of the model before" in detail) == ("ok", True)
+    place.checks = lambda: iter([StoreCheck("server", "fail", "away")])
+    assert found() == [("server", "fail", "away")]

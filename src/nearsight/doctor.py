@@ -23,7 +23,7 @@ from nearsight.errors import (
     UnsupportedMachineError,
 )
 from nearsight.settings import Settings
-from nearsight.store import CheckedLocation, is_directory, locate, shown_uri
+from nearsight.store import CheckedLocation, Location, is_directory, locate, shown_uri
 from nearsight.text_format import count, size
 
 # Below this, a new collection or cache file may already fill the disk.
@@ -100,6 +100,7 @@ def run_checks(settings: Settings, collection: str) -> Iterator[Check]:
         yield Check("collection", "fail", "not opened: the processor cannot run LanceDB")
     else:
         yield _no_exception("collection", lambda: check_collection(collection, settings.cache_dir))
+        yield from check_upgrade(collection)
 
 
 def _no_exception(name: str, check: Callable[[], Check]) -> Check:
@@ -340,10 +341,68 @@ def check_store(uri: str) -> Iterator[Check]:
         return
     try:
         place = locate(uri)
-        for check in place.checks() if isinstance(place, CheckedLocation) else ():
+        if not isinstance(place, CheckedLocation):
+            return
+        is_sound = True
+        for check in place.checks():
+            is_sound = is_sound and check.status != "fail"
             yield Check(check.name, check.status, check.detail, check.fix)
+        for name, model in _stores_of(place) if is_sound else ():
+            for check in place.store_checks(name):
+                yield Check(f"{check.name}{model}", check.status, check.detail, check.fix)
     except NearsightError as error:
         yield Check("server", "fail", str(error), "check the URI, and what the message says")
+
+
+def _stores_of(place: Location) -> list[tuple[str, str]]:
+    """Return the names of the collection's stores, and what tells their checks apart."""
+    from nearsight.collection.manifest import STORE, CollectionManifest
+    from nearsight.collection.upgrade_state import UpgradeState
+
+    try:
+        current, state = CollectionManifest.read(place).store, UpgradeState.read(place)
+    except NearsightError:  # there is none, or `check_collection` says what is wrong
+        return [(STORE, "")]
+    if state is None:
+        return [(current, "")]
+    if state.phase == "switched":
+        return [(current, ""), (state.previous_store, " of the model before")]
+    return [(current, ""), (state.store, " of the new model")]
+
+
+def check_upgrade(uri: str) -> Iterator[Check]:
+    """Check the rows that an upgrade is building, or has left, if there was one."""
+    from nearsight.collection.upgrade_state import UpgradeState
+
+    place = locate(uri)
+    try:
+        state = UpgradeState.read(place)
+    except CollectionNotFoundError:
+        return
+    except NearsightError as error:
+        yield Check("upgrade", "warn", str(error))
+        return
+    if state is None:
+        return
+    (_, (name, _)) = _stores_of(place)
+    ends = "nearsight upgrade --commit" if state.phase == "switched" else "nearsight upgrade --abandon"
+    try:
+        n_rows = place.open_store(name).count()
+    except CollectionNotFoundError as error:
+        if state.phase != "sampling":  # which comes before the new rows
+            yield Check("upgrade", "warn", str(error), f"run: {ends}")
+            return
+        n_rows = 0
+    except NearsightError as error:
+        yield Check("upgrade", "warn", str(error), f"restore what is missing, or run: {ends}")
+        return
+    if state.phase == "switched":
+        detail = (
+            f"{count(n_rows, 'row')} of the model before are kept for nearsight rollback; {ends} deletes them"
+        )
+    else:
+        detail = f"{count(n_rows, 'row')} of {state.model} are written; {ends} deletes them"
+    yield Check("upgrade", "ok", detail)
 
 
 def check_collection(uri: str, cache_dir: Path) -> Check:

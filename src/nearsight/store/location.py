@@ -108,5 +108,9 @@ class CheckedLocation(Protocol):
     """A location that can be checked; an engine need not offer it."""
 
     def checks(self) -> Iterator[StoreCheck]:
-        """Check the storage and the collection; after a check that fails, others may be left out."""
+        """Check the storage; after a check that fails, others may be left out."""
+        ...
+
+    def store_checks(self, name: str) -> Iterator[StoreCheck]:
+        """Check a store of the collection, if there is one of that name."""
         ...

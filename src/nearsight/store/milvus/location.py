@@ -20,8 +20,6 @@ from nearsight.store.milvus.expressions import COLUMNS
 from nearsight.store.milvus.server import Server
 from nearsight.store.milvus.store import MilvusStore, binary_table
 
-_FIRST = "store"
-
 
 def open_location(uri: str) -> "MilvusLocation":
     """Return the location of ``milvus://host:19530?collection=NAME``."""
@@ -104,7 +102,7 @@ class MilvusLocation:
         self.write_document(entry_of(name), entry.encode())
 
     def checks(self) -> Iterator[StoreCheck]:
-        """Check the server and the collection; see CheckedLocation."""
+        """Check the server; see CheckedLocation."""
         try:
             version = self._server.version()
         except StorageError as error:
@@ -121,8 +119,11 @@ class MilvusLocation:
             yield StoreCheck(
                 "encryption", "warn", "none: images and password cross the network in the open", fix
             )
-        if self.read_document(entry_of(_FIRST)) is not None:
-            table = self._address.table(_FIRST)
+
+    def store_checks(self, name: str) -> Iterator[StoreCheck]:
+        """Check a store; see CheckedLocation."""
+        if self.read_document(entry_of(name)) is not None:
+            table = self._address.table(name)
             yield self._replica_check(table)
             yield self._index_check(table)
 

@@ -17,7 +17,7 @@ from nearsight.store.postgres.checks import check_server
 from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
 from nearsight.store.postgres.sql import name_sql
 from nearsight.store.postgres.store import PostgresStore
-from nearsight.store.postgres.tables import FIRST, Tables
+from nearsight.store.postgres.tables import Tables
 
 _SETUP_LOCK = 0x6E656172  # of whoever makes the schema, whatever the collection
 
@@ -175,15 +175,17 @@ class PostgresLocation:
         return int(row[0])
 
     def checks(self) -> Iterator[StoreCheck]:
-        """Check the server and the collection; see CheckedLocation."""
+        """Check the server; see CheckedLocation."""
         try:
             with self._database.connection() as connection:
                 yield from check_server(connection, self._address)
         except (StorageError, InvalidParameterError) as error:
             fix = "start the server; check host, port, database, user and sslmode of the URI, and PGPASSWORD"
             yield StoreCheck("server", "fail", str(error), fix)
-            return
-        if self._has_tables() and (store := self._find(FIRST)) is not None:
+
+    def store_checks(self, name: str) -> Iterator[StoreCheck]:
+        """Check a store; see CheckedLocation."""
+        if self._has_tables() and (store := self._find(name)) is not None:
             yield from store.checks()
 
     def _has_tables(self) -> bool:
