@@ -71,6 +71,9 @@ class Partitions:
         ends = self.ends[chosen].tolist()
         starts = np.where(chosen > 0, self.ends[chosen - 1], 0).tolist()
         parts = [(start, end) for start, end in zip(starts, ends, strict=True) if start < end]
+        if sum(end - start for start, end in parts) < count and n_probes < len(self.ends):
+            # Where rows are equal, rounding decides which partition holds them, and the nearest may be empty.
+            return self._nearest(query, count, min(len(self.ends), 2 * n_probes))
         if not parts:
             return np.empty(0, np.int64)
         rows: NDArray[np.int64] = np.concatenate([np.arange(start, end) for start, end in parts])
