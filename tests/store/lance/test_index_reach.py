@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from nearsight.store import parse
-from nearsight.store.lance import index_reach, maintenance
+from nearsight.store.lance import index_reach, maintenance, nearest
 from nearsight.store.lance.index_reach import FARTHEST, Reach, chosen
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.lance.table import SharedTable
@@ -82,7 +82,7 @@ def reaches(store, monkeypatch, *args, **options):
     seen = []
     monkeypatch.setattr(
         "nearsight.store.lance.store.nearest",
-        lambda *args, **options: seen.append(options.get("reach")) or index_reach.nearest(*args, **options),
+        lambda *args, **options: seen.append(options.get("reach")) or nearest.nearest(*args, **options),
     )
     hits = store.search(*args, **options)
     return seen, hits

@@ -7,6 +7,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
+
 from nearsight.store.lance.platform_checks import check_machine, check_process
 
 # The modules of this package check every argument with pydantic, and building these checks takes half of the
@@ -34,6 +36,21 @@ def import_lancedb() -> Any:
     import lancedb
 
     return lancedb
+
+
+def found_by(query: Any) -> pa.Table:
+    """Run an asynchronous query of LanceDB.
+
+    A synchronous query does the same; before, it checks and converts the numbers of a vector one by one,
+    which takes as long as looking through the index.
+    """
+    from lancedb.background_loop import LOOP
+
+    async def run() -> pa.Table:
+        reader = await query.to_batches()
+        return pa.Table.from_batches(await reader.read_all(), reader.schema)
+
+    return LOOP.run(run())
 
 
 def _import_without_rest_client() -> None:

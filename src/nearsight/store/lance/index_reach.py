@@ -94,7 +94,12 @@ class Reach:
 FARTHEST = Reach(0, _MOST_REFINE_FACTOR)
 
 
-def nearest(
+def n_probes(reach: Reach) -> tuple[int, int]:
+    """Return how many partitions the engine looks through at least and at most; 0 for all."""
+    return reach.n_probes or _LEAST_PROBES, reach.n_probes
+
+
+def nearest_by_engine(
     table: Any,
     queries: NDArray[np.float32],
     k: int,
@@ -110,7 +115,8 @@ def nearest(
     if reach is None:
         query = query.bypass_vector_index()
     else:
-        query = query.minimum_nprobes(reach.n_probes or _LEAST_PROBES).maximum_nprobes(reach.n_probes)
+        least, most = n_probes(reach)
+        query = query.minimum_nprobes(least).maximum_nprobes(most)
         query = query.refine_factor(reach.refine_factor)
     return query.to_arrow()
 
@@ -200,7 +206,9 @@ def _recall(table: Any, n_rows: int) -> Callable[[Reach], float]:
         hits: list[list[Hit]] = []
         for start in range(0, len(ids), _QUERIES_PER_CALL):
             own = queries[start : start + _QUERIES_PER_CALL]
-            hits += hits_by_query(nearest(table, own, k + 1, ["id"], reach=reach), len(own), ["id"], k + 1)
+            hits += hits_by_query(
+                nearest_by_engine(table, own, k + 1, ["id"], reach=reach), len(own), ["id"], k + 1
+            )
         return [[hit for hit in own if hit.id != id][:k] for own, id in zip(hits, ids, strict=True)]
 
     truth = found(MAX_K, Reach(0, _REFINE_FACTOR_OF_TRUTH))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nearsight.errors import StorageError
+from nearsight.store.lance.protobuf import as_bytes, as_integer, as_text, fields, integers, message
 
 _MAGIC = b"LANC"
 _FOOTER = struct.Struct("<q4x4s")
@@ -26,6 +27,8 @@ _FRAGMENT_FIELDS = frozenset({1, 2, 3, 4, 5, 7, 9})
 _DATA_FILE_FIELDS = frozenset(range(1, 7))
 _DELETION_FILE_FIELDS = frozenset(range(1, 5))
 _INDEX_FIELDS = frozenset({*range(1, 9), 10, 11})
+# `parent_id` of a column that is not part of another: -1.
+_NO_PARENT = 2**64 - 1
 _DELETION_ENDINGS = {0: "arrow", 1: "bin"}
 
 
@@ -87,13 +90,17 @@ def read_manifest_file(path: Path) -> VersionFacts:
     return read_manifest(path.read_bytes(), str(path))
 
 
+def manifest_path(folder: Path, version: int) -> Path:
+    """Return the file of a version in ``_versions``."""
+    # Lance numbers the files downwards; at first, it did upwards.
+    downwards, upwards = (folder / f"{number}.manifest" for number in (f"{2**64 - 1 - version:020}", version))
+    return upwards if not downwards.exists() and upwards.exists() else downwards
+
+
 def read_manifest(data: bytes, name: str) -> VersionFacts:
     """Read the contents of a file of ``_versions``; see `read_manifest_file`."""
     try:
-        position, magic = _FOOTER.unpack(data[-_FOOTER.size :])
-        if magic != _MAGIC:
-            raise ValueError("no Lance file")
-        facts, index_position, transaction_position = _manifest(_section(data, position))
+        facts, index_position, transaction_position = _manifest(data)
         if transaction_position is not None:
             _require_transaction(_section(data, transaction_position), facts)
         if index_position is not None:
@@ -101,6 +108,39 @@ def read_manifest(data: bytes, name: str) -> VersionFacts:
     except (ValueError, IndexError, TypeError, struct.error) as error:
         raise UnknownLayoutError(f"{name}: the layout of this version is not known: {error}") from error
     return facts
+
+
+def read_places(path: Path) -> dict[int, dict[str, tuple[str, int]]]:
+    """Return by fragment where its columns are: the name of a file in ``data``, and the number in it.
+
+    Raises
+    ------
+    UnknownLayoutError
+        See `read_manifest_file`.
+    """
+    names: dict[int, str] = {}
+    fragments: dict[int, dict[int, tuple[str, int]]] = {}
+    try:
+        for number, value in _parts(path.read_bytes()):
+            if number == 1:
+                column = message(as_bytes(value))
+                if column.get(4) == _NO_PARENT:
+                    names[as_integer(column.get(3, 0))] = as_text(column[2])
+            elif number == 2:
+                own = list(fields(as_bytes(value), _FRAGMENT_FIELDS))
+                [fragment] = [as_integer(part) for number, part in own if number == 1] or [0]
+                files = [message(as_bytes(part), _DATA_FILE_FIELDS) for number, part in own if number == 2]
+                fragments[fragment] = {
+                    column_id: (as_text(file[1]), place)
+                    for file in files
+                    for column_id, place in zip(integers(file[2]), integers(file[3]), strict=True)
+                }
+    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise UnknownLayoutError(f"{path}: the layout of this version is not known: {error}") from error
+    return {
+        fragment: {names[column_id]: place for column_id, place in columns.items() if column_id in names}
+        for fragment, columns in fragments.items()
+    }
 
 
 def _section(data: bytes, position: int) -> memoryview:
@@ -111,28 +151,37 @@ def _section(data: bytes, position: int) -> memoryview:
     return section
 
 
-def _manifest(data: memoryview) -> tuple[VersionFacts, int | None, int | None]:
+def _parts(data: bytes) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield the fields of the manifest."""
+    position, magic = _FOOTER.unpack(data[-_FOOTER.size :])
+    if magic != _MAGIC:
+        raise ValueError("no Lance file")
+    for number, value in fields(_section(data, position), _MANIFEST_FIELDS):
+        if number in (9, 10) and as_integer(value) & ~_KNOWN_FEATURES:
+            raise ValueError(f"it needs the features {as_integer(value):#b}")
+        yield number, value
+
+
+def _manifest(data: bytes) -> tuple[VersionFacts, int | None, int | None]:
     facts, index_position, transaction_position = VersionFacts(), None, None
-    for number, value in _fields(data, _MANIFEST_FIELDS):
+    for number, value in _parts(data):
         if number == 2:
-            _read_fragment(_bytes(value), facts)
+            _read_fragment(as_bytes(value), facts)
         elif number == 3:
-            facts.version = _integer(value)
+            facts.version = as_integer(value)
         elif number == 6:
-            index_position = _integer(value)
-        elif number in (9, 10) and _integer(value) & ~_KNOWN_FEATURES:
-            raise ValueError(f"it needs the features {_integer(value):#b}")
-        elif number == 12 and len(_bytes(value)):
-            facts.files.add(f"_transactions/{_text(value)}")
+            index_position = as_integer(value)
+        elif number == 12 and len(as_bytes(value)):
+            facts.files.add(f"_transactions/{as_text(value)}")
         elif number == 23:
-            transaction_position = _integer(value)
+            transaction_position = as_integer(value)
     return facts, index_position, transaction_position
 
 
 def _require_transaction(data: memoryview, facts: VersionFacts) -> None:
     """Refuse the field 23 of pylance 14 unless the transaction stands where it points."""
-    parts = {number: value for number, value in _fields(data, frozenset(range(1, 1000))) if number in (1, 2)}
-    name = f"_transactions/{_integer(parts.get(1, 0))}-{_text(parts.get(2, 0))}.txn"
+    parts = {number: value for number, value in fields(data, frozenset(range(1, 1000))) if number in (1, 2)}
+    name = f"_transactions/{as_integer(parts.get(1, 0))}-{as_text(parts.get(2, 0))}.txn"
     if name not in facts.files:
         raise ValueError(f"the field 23 leads to {name}, which is not the version's")
 
@@ -140,18 +189,18 @@ def _require_transaction(data: memoryview, facts: VersionFacts) -> None:
 def _read_fragment(data: memoryview, facts: VersionFacts) -> None:
     n_rows = n_deleted = fragment = 0
     deletion: dict[int, int] | None = None
-    for number, value in _fields(data, _FRAGMENT_FIELDS):
+    for number, value in fields(data, _FRAGMENT_FIELDS):
         if number == 1:
-            fragment = _integer(value)
+            fragment = as_integer(value)
         elif number == 2:
-            paths = [_text(v) for n, v in _fields(_bytes(value), _DATA_FILE_FIELDS) if n == 1]
+            paths = [as_text(v) for n, v in fields(as_bytes(value), _DATA_FILE_FIELDS) if n == 1]
             if len(paths) != 1 or "/" in paths[0]:
                 raise ValueError(f"a data file has the names {paths}")
             facts.files.add(f"data/{paths[0]}")
         elif number == 3:
-            deletion = {n: _integer(v) for n, v in _fields(_bytes(value), _DELETION_FILE_FIELDS)}
+            deletion = {n: as_integer(v) for n, v in fields(as_bytes(value), _DELETION_FILE_FIELDS)}
         elif number == 4:
-            n_rows = _integer(value)
+            n_rows = as_integer(value)
     if deletion is not None:
         n_deleted, ending = deletion.get(4, 0), _DELETION_ENDINGS.get(deletion.get(1, 0))
         if ending is None:
@@ -161,55 +210,8 @@ def _read_fragment(data: memoryview, facts: VersionFacts) -> None:
 
 
 def _read_indices(data: memoryview, facts: VersionFacts) -> None:
-    for _, index in _fields(data, frozenset({1})):
-        for number, value in _fields(_bytes(index), _INDEX_FIELDS):
+    for _, index in fields(data, frozenset({1})):
+        for number, value in fields(as_bytes(index), _INDEX_FIELDS):
             if number == 1:
-                [(_, digits)] = _fields(_bytes(value), frozenset({1}))
-                facts.indices.add(str(uuid.UUID(bytes=bytes(_bytes(digits)))))
-
-
-def _fields(data: memoryview, known: frozenset[int]) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the numbers and values of a message's fields, by the wire format of protocol buffers."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire_type = key >> 3, key & 7
-        if number not in known:
-            raise ValueError(f"there is an unknown field {number}")
-        value: int | memoryview
-        if wire_type == 0:
-            value, at = _varint(data, at)
-        elif wire_type in (1, 2, 5):
-            length, at = _varint(data, at) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], at)
-            value, at = data[at : at + length], at + length
-            if at > len(data):
-                raise ValueError("a field ends too late")
-        else:
-            raise ValueError(f"there is a field of wire type {wire_type}")
-        yield number, value
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _integer(value: int | memoryview) -> int:
-    if not isinstance(value, int):
-        raise TypeError("a field holds bytes, where a number is due")
-    return value
-
-
-def _bytes(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise TypeError("a field holds a number, where bytes are due")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(_bytes(value)).decode()
+                [(_, digits)] = fields(as_bytes(value), frozenset({1}))
+                facts.indices.add(str(uuid.UUID(bytes=bytes(as_bytes(digits)))))

@@ -5,7 +5,7 @@ One table holds the rows, another their binary columns (see `binary_columns`).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from nearsight.store.lance.binary_columns import BinaryColumns, binary_names
 from nearsight.store.lance.compaction import Writing
 from nearsight.store.lance.engine import import_lancedb
 from nearsight.store.lance.errors import retried, translated
-from nearsight.store.lance.index_reach import LocalReachFile, Reach, ReachFile, nearest, vector_index
+from nearsight.store.lance.index_reach import LocalReachFile, Reach, ReachFile, vector_index
+from nearsight.store.lance.nearest import nearest
 from nearsight.store.lance.readers_lock import ReadersLock
 from nearsight.store.lance.sql import filter_sql, ids_sql
 from nearsight.store.lance.table import IDS_PER_LOOKUP, LanceTables, SharedTable
@@ -37,6 +38,17 @@ _IN_USE_LOCK, _WRITE_LOCK, _UPKEEP_LOCK = ".in-use.lock", ".write.lock", ".upkee
 # and looking up many at once is faster.
 _NARROW_BATCH_ROWS, _WIDE_BATCH_ROWS, _BINARY_BATCH_ROWS = 4096, 256, 1024
 _QUERIES_PER_CALL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """A version as searches see it: `reach` is how far to go with the index, once that is known."""
+
+    version: int
+    n_rows: int
+    schema: pa.Schema
+    index: Any
+    reach: Reach | None
 
 
 class LanceStore:
@@ -56,8 +68,7 @@ class LanceStore:
         # The write lock: what is written in several steps is seen by other writers as one.
         self._writing = writing
         self._reach = reach
-        # Version, rows, index of the vectors, and how far to go with it, once that is known.
-        self._counts: tuple[int, int, Any, Reach | None] = (-1, 0, None, None)
+        self._facts: _Facts | None = None
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -217,34 +228,36 @@ class LanceStore:
     def _nearest(
         self, queries: NDArray[np.float32], k: int, condition: str | None, columns: list[str], exact: bool
     ) -> pa.Table:
-        with self._rows.use("searching") as lance_table:
-            n_rows, reach = self._state(lance_table)
-            if n_rows == 0:
-                return lance_table.schema.empty_table().select(columns)
-            k = min(k, n_rows)
-            if exact or reach is None or n_rows < maintenance.MIN_INDEXED_ROWS:
-                return nearest(lance_table, queries, k, columns, condition=condition)
+        with self._rows.use_at("searching") as (lance_table, version):
+            facts = self._facts_of(lance_table, version)
+            if facts.n_rows == 0:
+                return facts.schema.empty_table().select(columns)
+            files, reach, k = self._rows.files, facts.reach, min(k, facts.n_rows)
+            rows = files.at(version, facts.schema) if files is not None else None
+            if exact or reach is None or facts.n_rows < maintenance.MIN_INDEXED_ROWS:
+                return nearest(lance_table, queries, k, columns, condition=condition, rows=rows)
             if k > index_reach.MAX_K:
                 reach = index_reach.FARTHEST
             elif condition:  # that matches few rows, which may lie anywhere
                 reach = replace(reach, n_probes=0)
-            found = nearest(lance_table, queries, k, columns, condition=condition, reach=reach)
+            found = nearest(lance_table, queries, k, columns, condition=condition, reach=reach, rows=rows)
             if reach.n_probes and found.num_rows < k * len(queries):
-                found = nearest(lance_table, queries, k, columns, reach=index_reach.FARTHEST)
+                found = nearest(lance_table, queries, k, columns, reach=index_reach.FARTHEST, rows=rows)
             return found
 
-    def _state(self, table: Any) -> tuple[int, Reach | None]:
-        """Return the number of rows, and how far to go with the vector index; computed once per version."""
-        version = int(table.version)
-        if self._counts[0] != version:
-            self._counts = (version, int(table.count_rows()), vector_index(table), None)
-        _, n_rows, index, reach = self._counts
-        if index is not None and reach is None:
+    def _facts_of(self, table: Any, version: int) -> "_Facts":
+        """Return what searches ask for; computed once per version."""
+        facts = self._facts
+        if facts is None or facts.version != version:
+            index = vector_index(table)
+            facts = _Facts(version, int(table.count_rows()), table.schema, index, None)
+            self._facts = facts
+        if facts.index is not None and facts.reach is None:
             # Measured after the index was built, maybe by another process just now.
-            reach = index_reach.read(self._reach, index, n_rows)
-            self._counts = (version, n_rows, index, reach)
-            reach = reach or index_reach.FARTHEST
-        return n_rows, reach
+            reach = index_reach.read(self._reach, facts.index, facts.n_rows)
+            self._facts = replace(facts, reach=reach)
+            facts = replace(facts, reach=reach or index_reach.FARTHEST)
+        return facts
 
     # --- writing ------------------------------------------------------------------------------
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.errors import retried, translated
-from nearsight.store.lance.manifest_file import VersionFacts
+from nearsight.store.lance.manifest_file import VersionFacts, manifest_path
 from nearsight.store.lance.old_versions import delete_old_versions, newest_version
 from nearsight.store.lance.platform_checks import check_process
 from nearsight.store.lance.readers_lock import ReadersLock
+from nearsight.store.lance.row_files import RowFiles
 from nearsight.store.lance.sql import ids_sql
 
 #: Ids in one condition.
@@ -53,8 +54,12 @@ class SharedTable:
         self._last_version = (0, 0)
         #: What errors name.
         self.place: object = directory
+        #: Of single rows, where the engine is not needed for them.
+        self.files: RowFiles | None = RowFiles(self.root)
         self._table = table
         self._readers_lock = readers_lock
+
+        self._last_schema: tuple[int, pa.Schema] = (-1, None)
 
     @contextmanager
     def use(self, doing: str) -> Iterator[Any]:
@@ -65,40 +70,54 @@ class SharedTable:
             self._table.checkout_latest()
             yield self._table
 
+    @contextmanager
+    def use_at(self, doing: str) -> Iterator[tuple[Any, int]]:
+        """Yield what `use` does, and its version; quicker where nothing was written lately."""
+        check_process()
+        with translated(self.place, doing), self._readers_lock.shared():
+            changed_ns, version = self._changed()
+            if version is None:
+                is_settled = time.time_ns() - changed_ns > _SETTLED_NS
+                self._table.checkout_latest()
+                version = int(self._table.version)
+                if is_settled:
+                    self._last_version = (changed_ns, version)
+            yield self._table, version
+
     @property
     def version(self) -> int:
         """Grows with every change."""
+        _, version = self._changed()
+        if version is not None:
+            return version
+        with self.use_at("reading") as (_, version):
+            return version
+
+    def _changed(self) -> tuple[int, int | None]:
+        """Return when something was written last, and the version, if it is known and checked out."""
+        seen_ns, version = self._last_version
         # A version is a new file in this directory, whose time stamp is read fifty times as fast as its files
         # are listed. A young stamp may stand for several versions.
         try:
             changed_ns = self._versions.stat().st_mtime_ns
         except OSError:  # what follows says why
-            changed_ns = time.time_ns()
-        if changed_ns != self._last_version[0]:
-            is_settled = time.time_ns() - changed_ns > _SETTLED_NS
-            with self.use("reading") as table:
-                version = int(table.version)
-            if not is_settled:
-                return version
-            self._last_version = (changed_ns, version)
-        return self._last_version[1]
+            return time.time_ns(), None
+        return changed_ns, version if changed_ns == seen_ns else None
 
     def digest(self) -> str:
         """Return a hash of the newest version's manifest, which names files that no other table has."""
-        with self.use("reading") as table:
-            version = int(table.version)
-            # Lance numbers the files downwards; at first, it did upwards.
-            names = (f"{2**64 - 1 - version:020}.manifest", f"{version}.manifest")
-            for path in (self._versions / name for name in names):
-                with suppress(FileNotFoundError):
-                    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        with self.use_at("reading") as (_, version), suppress(FileNotFoundError):
+            path = manifest_path(self._versions, version)
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         raise StorageError(f"{self._versions} has no version {version}; the store was removed meanwhile")
 
     @property
     def schema(self) -> pa.Schema:
         """The current columns, as they are stored."""
-        with self.use("reading") as table:
-            return table.schema
+        with self.use_at("reading") as (table, version):
+            if self._last_schema[0] != version:
+                self._last_schema = (version, table.schema)
+            return self._last_schema[1]
 
     def stream(
         self, columns: Sequence[str], condition: str | None, batch_rows: int

@@ -51,6 +51,8 @@ class ObjectTable(SharedTable):
 
     def __init__(self, bucket: Bucket, folder: str, table: Any, check: Callable[[], None]) -> None:
         self.place = bucket.shown
+        self.files = None
+        self._last_schema = (-1, None)
         self._bucket = bucket
         self._folder = folder
         self._table = table
@@ -66,11 +68,17 @@ class ObjectTable(SharedTable):
             self._table.checkout_latest()
             yield self._table
 
+    @contextmanager
+    def use_at(self, doing: str) -> Iterator[tuple[Any, int]]:
+        """Yield what `use` does, and the version."""
+        with self.use(doing) as table:
+            yield table, int(table.version)
+
     @property
     def version(self) -> int:
         """Grows with every change."""
-        with self.use("reading") as table:
-            return int(table.version)
+        with self.use_at("reading") as (_, version):
+            return version
 
     def digest(self) -> str:
         """Return a hash of the newest version's manifest, which names files that no other table has."""
