@@ -148,7 +148,8 @@ def measured(
             if recall < _TARGET_RECALL or n_probes * codes.values.size > _MAX_NUMBERS * len(centers):
                 return None
             partitions.recall = recall
-        partitions.reach.append((count, n_probes))
+        least = partitions.reach[-1][1] if partitions.reach else 0
+        partitions.reach.append((count, max(least, n_probes)))
     # So few rows are all compared.
     partitions.reach = partitions.reach or [(1, len(ends))]
     return partitions
