@@ -13,6 +13,7 @@ from nearsight.evaluation.metrics import (
     defect_scores,
     few_shot_accuracy,
     probe_accuracy,
+    recalls,
     retrieval,
 )
 
@@ -58,7 +59,11 @@ def test_retrieval_agrees_with_naive_loops(seed, n, n_classes, is_split):
     task = Task.split(y, groups, is_query) if is_split else Task.left_out(y, groups)
     result = retrieval(X, task)
     values = np.column_stack(list(result.values.values()))
-    assert np.allclose(values, naive(X.astype(np.float32), task), atol=1e-6, equal_nan=True)
+    expected = naive(X.astype(np.float32), task)
+    assert np.allclose(values, expected, atol=1e-6, equal_nan=True)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    found = recalls(unit[task.queries] @ unit[task.gallery].T, task.queries, task, (1, 5))
+    assert np.array_equal(np.column_stack(found), expected[:, :2], equal_nan=True)
 
 
 def test_a_query_never_meets_its_own_group():

@@ -7,7 +7,14 @@ from sklearn.metrics import roc_auc_score
 
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import significance
-from nearsight.evaluation.significance import auroc, estimate, estimates, holm, paired_difference
+from nearsight.evaluation.significance import (
+    auroc,
+    estimate,
+    estimates,
+    holm,
+    paired_difference,
+    paired_differences,
+)
 
 
 @pytest.fixture
@@ -28,6 +35,9 @@ def test_several_values_of_the_same_queries_have_the_intervals_of_each_alone():
     values, groups = rng.integers(0, 2, (3, 60)).astype(float), rng.integers(0, 20, 60)
     values[:, 7] = np.nan
     assert estimates(values, groups) == [estimate(of_row, groups) for of_row in values]
+    pairs = [(values[0], values[1]), (values[2], values[1])]
+    together = paired_differences(*map(np.array, zip(*pairs, strict=True)), groups)
+    assert together == [paired_difference(*pair, groups) for pair in pairs]
 
 
 def test_p_is_that_of_scipys_permutation_test():

@@ -2,7 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
-from itertools import pairwise
+from itertools import combinations
 
 import pytest
 
@@ -55,12 +55,32 @@ def test_a_long_label_does_not_leave_the_chart():
     assert long.get("text-anchor") == "end"
 
 
-def test_no_label_lies_on_another():
-    points = [Point(10 + n / 100, 0.5 + n / 1000, 0.4, 0.9, f"model {n}") for n in range(4)]
-    points.append(Point(1000, 0.5, 0.4, 0.9, "far away"))
-    root = ElementTree.fromstring(str(chart(points, title="t", x_title="x", y_title="y", log_x=True)))
-    names = {text.text: float(text.get("y")) for text in root.findall("text") if text.get("class") == "name"}
-    near = sorted(y for name, y in names.items() if name != "far away")
-    assert min(after - before for before, after in pairwise(near)) >= 20
-    far = next(c for c in root.findall("circle") if float(c.get("cx")) > 500)
-    assert names["far away"] == float(far.get("cy")) - 8
+def boxes(svg):
+    """Return where each label is, and each point with its interval; letters are 8 wide and 12 high."""
+    root, labels, marks = ElementTree.fromstring(str(svg)), {}, {}
+    for text in root.findall("text"):
+        if text.get("class") == "name":
+            x, y, length = float(text.get("x")), float(text.get("y")), 8 * len(text.text)
+            left = x - length if text.get("text-anchor") == "end" else x
+            labels[text.text] = (left, y - 10, left + length, y + 2)
+    intervals = [line for line in root.findall("line") if line.get("class") == "interval"]
+    for number, (line, circle) in enumerate(zip(intervals, root.findall("circle"), strict=True)):
+        x, y = float(circle.get("cx")), float(circle.get("cy"))
+        marks[f"interval {number}"] = (x, float(line.get("y2")), x, float(line.get("y1")))
+        marks[f"point {number}"] = (x - 5, y - 5, x + 5, y + 5)
+    return labels, {name: (left, min(t, b), right, max(t, b)) for name, (left, t, right, b) in marks.items()}
+
+
+def meet(first, second):
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def test_no_label_lies_on_another_or_on_a_point():
+    points = [Point(40 + n / 10, 0.66 + n / 100, 0.6, 0.7, f"efficientnet {n}") for n in range(4)]
+    # The label to the right of the first of these would lie on the second.
+    points += [Point(14, 0.67, 0.64, 0.7, "efficientnet-lite0+lite2"), Point(20, 0.66, 0.63, 0.69, "lite2")]
+    labels, marks = boxes(chart(points, title="t", x_title="x", y_title="y", log_x=True))
+    assert len(labels) == 6
+    every = {**marks, **labels}
+    assert [(a, b) for a, b in combinations(every, 2) if b in labels and meet(every[a], every[b])] == []
+    assert all(left > 0 and right < 640 and top > 0 for left, top, right, _ in labels.values())

@@ -51,12 +51,18 @@ def test_foreign_images_are_an_alarm_when_they_come_twice(collection):
     first = monitor(collection, "month = 2", known="month = 1", by=["kind"])
     assert first.unknown.p < 0.01
     assert not first.unknown_in_a_row
-    assert any("if the next run says the same" in sentence for sentence in first.advice)
+    assert any("if the next images say the same" in sentence for sentence in first.advice)
     assert [growth.value for growth in first.growth] == ["kind 9"]
     assert first.growth[0].known_share == 0
     assert first.growth[0].new_share == 0.25
     kinds_shown = {item.metadata["kind"] for item in first.unknown_items[:25]}
     assert kinds_shown == {"kind 9"}
+    # The same images, and these with a few more, confirm nothing.
+    assert not monitor(collection, "month = 2", known="month = 1").unknown_in_a_row
+    add(collection, np.full(20, 9), 2, 5000)
+    assert not monitor(collection, "month = 2", known="month = 1").unknown_in_a_row
+    history = json.loads((collection.directory / "monitor.json").read_text())["runs"]
+    assert [run["new"] for run in history] == [140]
     second = monitor(collection, "month = 3", known="month = 1")
     assert second.unknown_in_a_row
     assert any("twice in a row" in sentence for sentence in second.advice)

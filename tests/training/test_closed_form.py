@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from nearsight.errors import InvalidParameterError
@@ -74,6 +74,25 @@ def test_the_shortened_map_is_that_of_all_axes(n_per_class, stretch):
     # An axis may point to either side.
     signs = np.sign((expected * found).sum(axis=0))
     np.testing.assert_allclose(found * signs, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("n_per_class", [40, 3])
+def test_cosines_are_those_of_the_stretched_vectors_and_float32_hardly_differs(n_per_class):
+    X, y = clouds(n_per_class, 12)
+    stretches, queries, gallery = (0.0, 1.0, 3.0, ONLY_BETWEEN), np.array([5, 0, 11]), np.arange(1, len(X))
+    scatter, short = ClassScatter(X, y), ClassScatter(X, y, np.float32)
+    points = scatter.whitened(scatter.coordinates(X), 0.3)
+    of_short = short.whitened(short.coordinates(X), 0.3)
+    found = zip(
+        stretches,
+        points.cosines(queries, gallery, stretches),
+        of_short.cosines(queries, gallery, stretches),
+        strict=True,
+    )
+    for stretch, cosines, rounded in found:
+        mapped = points.stretched(stretch)
+        np.testing.assert_allclose(cosines, 1 - cdist(mapped[queries], mapped[gallery], "cosine"), atol=1e-5)
+        np.testing.assert_allclose(cosines, rounded, atol=1e-4)
 
 
 def test_what_cannot_be_learned_from_is_refused():

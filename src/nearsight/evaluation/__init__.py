@@ -27,6 +27,7 @@ from nearsight.evaluation.significance import (
     estimates,
     holm,
     paired_difference,
+    paired_differences,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "learned_sentence",
     "metric_title",
     "paired_difference",
+    "paired_differences",
     "pca_curve",
     "read_labeled_folder",
     "split_and_names",

@@ -27,7 +27,14 @@ from nearsight.evaluation.results import (
     SkippedModel,
     Verdict,
 )
-from nearsight.evaluation.significance import Estimate, auroc, estimate, holm, paired_difference
+from nearsight.evaluation.significance import (
+    Estimate,
+    auroc,
+    estimate,
+    holm,
+    paired_difference,
+    paired_differences,
+)
 from nearsight.models import Backend
 from nearsight.models.model_name import without_centering
 
@@ -249,13 +256,17 @@ def _defect_auroc(X: NDArray[np.float32], task: Task, is_good: NDArray[np.bool_]
 def _compared(results: Sequence[ModelResult], metric: str, task: Task) -> list[Comparison]:
     groups = task.groups[task.queries]
     pairs = list(combinations(results, 2))
-    differences = [paired_difference(a.values[metric], b.values[metric], groups) for a, b in pairs]
+    if not pairs:
+        return []
+    # All models have values for the same queries.
+    first, second = (np.stack([pair[side].values[metric] for pair in pairs]) for side in (0, 1))
+    differences = paired_differences(first, second, groups)
     adjusted = holm([difference.p for difference in differences])
     comparisons = []
-    for (first, second), difference, p in zip(pairs, differences, adjusted, strict=True):
+    for (one, other), difference, p in zip(pairs, differences, adjusted, strict=True):
         is_clear = p < _SIGNIFICANT and not difference.low <= 0 <= difference.high
         verdict: Verdict = "tie" if not is_clear else "better" if difference.value > 0 else "worse"
-        comparisons.append(Comparison(first.model, second.model, difference, p, verdict))
+        comparisons.append(Comparison(one.model, other.model, difference, p, verdict))
     return comparisons
 
 

@@ -1,6 +1,6 @@
 """How well vectors serve retrieval and classification, query by query."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +124,30 @@ def retrieval(X: Floats, task: Task) -> Retrieval:
         matches[rows, : first.shape[1]] = first
     joined = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     return Retrieval(joined, matches)
+
+
+def recalls(
+    similarities: Floats, queries: Ints, task: Task, ranks: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """Return recall at some ranks, as `retrieval` does, of queries whose similarities are known.
+
+    Parameters
+    ----------
+    similarities : ndarray of shape (n_queries, n_gallery)
+        With the gallery of the task; they are changed.
+    queries : ndarray of int
+        Rows of the data.
+    task : Task
+    ranks : sequence of int
+        From 1 to the size of the gallery.
+    """
+    same = task.groups[queries][:, None] == task.groups[task.gallery]
+    is_right = task.y[queries][:, None] == task.y[task.gallery]
+    similarities[same] = -np.inf
+    has_right = (is_right & ~same).any(axis=1)
+    columns, values = highest(similarities, max(ranks))
+    hits = np.take_along_axis(is_right, columns, axis=1) & np.isfinite(values)
+    return [np.where(has_right, hits[:, :rank].any(axis=1), np.nan) for rank in ranks]
 
 
 def _of_block(

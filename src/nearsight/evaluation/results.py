@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure
 from nearsight.evaluation.significance import Estimate, PairedDifference
+from nearsight.text_format import count
 
 Verdict = Literal["better", "worse", "tie"]
 
@@ -163,9 +164,26 @@ class Evaluation:
         return max((m for m in self.models if m.model in tied), key=lambda m: m.images_per_second)
 
     @property
-    def detectable(self) -> float | None:
-        """The smallest true difference that these queries show, for any pair; None for one model."""
-        return max((c.difference.detectable for c in self.comparisons), default=None)
+    def decisive(self) -> Comparison | None:
+        """The pair that the verdict is about: the best model with the recommended one, else with the next.
+
+        None for one model.
+        """
+        best, chosen = self.models[0], self.recommended
+        others = [model.model for model in (self.models[1:2] if chosen is best else [chosen])]
+        return next((c for c in self.comparisons if c.first == best.model and c.second in others), None)
+
+    @property
+    def detectable_sentence(self) -> str:
+        """What these queries can show of the `decisive` pair; empty for one model."""
+        if self.decisive is None:
+            return ""
+        pair = self.decisive
+        return (
+            f"{count(len(self.queries), 'query', 'queries')} show a difference of"
+            f" {pair.difference.detectable:.3f} in {metric_title(self.metric)} between {pair.first} and"
+            f" {pair.second} in 4 of 5 cases; smaller ones are mostly ties."
+        )
 
     @property
     def tied_sets(self) -> list[list[str]]:
@@ -198,7 +216,7 @@ class Evaluation:
         best, chosen, title = self.models[0], self.recommended, metric_title(self.metric)
         value = best.metrics[self.metric]
         figure = f"{title} {value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
-        if len(self.models) == 1:
+        if self.decisive is None:
             return f"{best.model} reaches {figure} on {value.n:,} queries. Name a second model to compare."
         if chosen is best:
             worse = [c for c in self.comparisons if c.first == best.model and c.verdict == "better"]
@@ -207,9 +225,7 @@ class Evaluation:
             return (
                 f"Use {best.model}: {figure}. No other model is better, and of its equals it is the fastest."
             )
-        gap = next(
-            c.difference for c in self.comparisons if {c.first, c.second} == {best.model, chosen.model}
-        )
+        gap = self.decisive.difference
         speed = chosen.images_per_second / best.images_per_second
         more = f" {gap.n_needed:,} queries would be needed to tell." if gap.n_needed else ""
         return (

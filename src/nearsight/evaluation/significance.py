@@ -123,16 +123,37 @@ def paired_difference(
     InvalidParameterError
         No query has both values.
     """
+    return paired_differences(
+        np.asarray(first)[None], np.asarray(second)[None], groups, random_state=random_state
+    )[0]
+
+
+def paired_differences(
+    first: Floats, second: Floats, groups: Ints, *, random_state: int = 0
+) -> list[PairedDifference]:
+    """Return what `paired_difference` does for several values of each query, from the same draws of groups.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (m, n)
+        Queries with NaN in any row are left out.
+    groups : ndarray of shape (n,), int
+    random_state : int
+
+    Returns
+    -------
+    list of PairedDifference, length m
+    """
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    all_sums, counts = _by_group(differences[None], groups)
-    low, high = np.quantile(_bootstrap(all_sums, counts, random_state), [0.025, 0.975])
-    sums = all_sums[0]
-    value = float(sums.sum() / counts.sum())
-    error = _standard_error(sums, counts)
-    detectable = (_Z_TEST + _Z_POWER) * error
-    n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if value else None
-    p = _sign_flip_p(sums, random_state)
-    return PairedDifference(value, float(low), float(high), p, float(detectable), n_needed)
+    sums, counts = _by_group(differences, groups)
+    lows, highs = np.quantile(_bootstrap(sums, counts, random_state), [0.025, 0.975], axis=0)
+    results = []
+    for of_row, low, high, p in zip(sums, lows, highs, _sign_flip_p(sums, random_state), strict=True):
+        value = float(of_row.sum() / counts.sum())
+        detectable = (_Z_TEST + _Z_POWER) * _standard_error(of_row, counts)
+        n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if value else None
+        results.append(PairedDifference(value, float(low), float(high), p, float(detectable), n_needed))
+    return results
 
 
 def auroc(scores: Floats, is_positive: NDArray[np.bool_], groups: Ints, *, random_state: int = 0) -> Estimate:
@@ -220,11 +241,12 @@ def _standard_error(sums: Floats, counts: Floats) -> float:
     return float(np.sqrt(n * residuals.var(ddof=1)) / counts.sum())
 
 
-def _sign_flip_p(sums: Floats, random_state: int) -> float:
-    rng, observed, n_extreme = np.random.default_rng(random_state), abs(sums.sum()), 0
+def _sign_flip_p(sums: Floats, random_state: int) -> list[float]:
+    """Return for each row how often random signs of the groups give a sum as large."""
+    rng, observed = np.random.default_rng(random_state), np.abs(sums.sum(axis=1))
     # A sum of other order may differ in its last bit.
-    limit = observed - 1e-9 * max(1.0, observed)
+    limits, n_extreme = observed - 1e-9 * np.maximum(1.0, observed), np.zeros(len(sums), int)
     for start in range(0, N_DRAWS, _BLOCK):
-        signs = rng.integers(0, 2, (min(_BLOCK, N_DRAWS - start), len(sums)), dtype=np.int8) * 2 - 1
-        n_extreme += int((np.abs(signs @ sums) >= limit).sum())
-    return (1 + n_extreme) / (N_DRAWS + 1)
+        signs = rng.integers(0, 2, (min(_BLOCK, N_DRAWS - start), sums.shape[1]), dtype=np.int8) * 2 - 1
+        n_extreme += (np.abs(signs @ sums.T) >= limits).sum(axis=0)
+    return [float(p) for p in (1 + n_extreme) / (N_DRAWS + 1)]

@@ -14,12 +14,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 44
 _N_TICKS = 5
 # A line of text, and a letter, in the largest font that page.css has for charts.
 _LINE, _LETTER = 20, 10
+# A point; where its label stands; and how finely other places are tried.
+_RADIUS, _ABOVE, _ASIDE, _STEP = 6, 8, 10, 4
 # For files; in a report, page.css sets the colors.
 _STYLE = (
     "<style>.grid-line{stroke:#ccc}.tick{fill:#666}.name{fill:#222}.interval{stroke:#222}"
     ".curve{fill:none;stroke:#2557c7}.point{fill:#fff;stroke:#2557c7;stroke-width:2}"
     ".point.marked{fill:#2557c7}</style>"
 )
+
+#: Left, top, right and bottom.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,10 @@ def chart(
             "high": top(p.high),
             "label": p.label,
             "is_marked": p.is_marked,
-            "anchor": _anchor(left(x), p.label),
         }
         for x, p in zip(xs, points, strict=True)
     ]
-    _separate_labels(shown)
+    _place_labels(shown)
     # Every point of a line has a tick of its own; a scatter has round numbers.
     x_values = xs if is_line else (log_ticks if log_x else round_ticks)(x_low, x_high)
     x_ticks = [(left(x), short_number(10**x if log_x else x)) for x in x_values]
@@ -119,32 +123,45 @@ def standalone(svg: Markup) -> str:
     return str(svg).replace('<svg class="chart"', f"{head}", 1).replace("<title>", f"{_STYLE}<title>", 1)
 
 
-def _anchor(x: float, label: str) -> str:
-    """Return on which side of its point a label has room; the roomier side if on neither."""
-    is_late = x + len(label) * _LETTER > _WIDTH
-    return "end" if is_late and x > _WIDTH / 2 else "start"
+def _place_labels(points: Sequence[dict[str, Any]]) -> None:
+    """Place labels as near to their points as they have room: on no other label, and on no point's interval.
+
+    The upper ones come first. One that has room nowhere stays to the right of its point.
+    """
+    taken = [
+        box
+        for p in points
+        for box in (
+            (p["x"] - _RADIUS, p["y"] - _RADIUS, p["x"] + _RADIUS, p["y"] + _RADIUS),
+            (p["x"] - 1, p["high"], p["x"] + 1, p["low"]),
+        )
+    ]
+    for point in sorted((p for p in points if p["label"]), key=lambda p: p["y"]):
+        places = [
+            {"anchor": anchor, "label_y": point["y"] - _ABOVE + sign * step}
+            for step in range(0, _HEIGHT, _STEP)
+            for sign in ((1, -1) if step else (1,))
+            for anchor in ("start", "end")
+        ]
+        free = (place for place in places if _has_room(_label_box({**point, **place}), taken))
+        point |= next(free, places[0])
+        taken.append(_label_box(point))
 
 
-def _separate_labels(points: Sequence[dict[str, Any]]) -> None:
-    """Place labels, the upper one first, so that none lies on another."""
-    placed: list[dict[str, Any]] = []
-    for point in sorted(points, key=lambda point: point["y"]):
-        point["label_y"] = point["y"] - 8
-        if not point["label"]:
-            continue
-        near = [other for other in placed if _meet(point, other)]
-        point["label_y"] = max([point["label_y"], *(other["label_y"] + _LINE for other in near)])
-        placed.append(point)
+def _label_box(point: Mapping[str, Any]) -> Box:
+    length, y = len(point["label"]) * _LETTER, point["label_y"]
+    left = point["x"] - _ASIDE - length if point["anchor"] == "end" else point["x"] + _ASIDE
+    return left, y - 0.75 * _LINE, left + length, y + 0.25 * _LINE
 
 
-def _meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two labels overlap from left to right."""
-    (left, right), (other_left, other_right) = (
-        (p["x"] - n, p["x"]) if p["anchor"] == "end" else (p["x"], p["x"] + n)
-        for p in (first, second)
-        for n in [len(p["label"]) * _LETTER]
+def _has_room(box: Box, taken: Sequence[Box]) -> bool:
+    """Whether a label lies within the chart and meets nothing."""
+    left, top, right, bottom = box
+    if left < _LEFT or right > _WIDTH or top < 0 or bottom > _HEIGHT - _BOTTOM:
+        return False
+    return not any(
+        left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in taken
     )
-    return bool(left < other_right and other_left < right)
 
 
 def with_margin(values: Sequence[float]) -> tuple[float, float]:

@@ -59,9 +59,11 @@ def write_evaluation(
         "Groups of near-duplicates": f"{evaluation.n_groups:,}",
         "Folder": directory,
     }
-    if evaluation.detectable is not None:
-        title = metric_title(evaluation.metric)
-        facts["Detectable difference"] = f"{evaluation.detectable:.3f} in {title}, in 4 of 5 cases"
+    if (pair := evaluation.decisive) is not None:
+        facts["Detectable difference"] = (
+            f"{pair.difference.detectable:.3f} in {metric_title(evaluation.metric)} between {pair.first} and"
+            f" {pair.second}, in 4 of 5 cases"
+        )
     write_gallery(
         file,
         f"Models compared: {shortened([model.model for model in evaluation.models], 4)}",

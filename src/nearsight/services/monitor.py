@@ -63,7 +63,7 @@ class Monitoring:
     lowest_cosine : float or None
         Of known images and the same files embedded again; None if no file is there any more.
     unknown_in_a_row, mix_in_a_row : bool
-        Whether this run and the one before are alarms.
+        Whether this run and the one before, of other new images, are alarms.
     """
 
     n_known: int
@@ -96,14 +96,14 @@ class Monitoring:
             advice.append(
                 f"{share}, twice in a row. Label some of them, and train again."
                 if self.unknown_in_a_row
-                else f"{share}. Look at them; if the next run says the same, label some and train again."
+                else f"{share}. Look at them; if the next images say the same, label some and train again."
             )
         if self.mix.p < ALARM_P:
             what = f"The mix of images changed (AUC {self.mix.auc:.2f})"
             advice.append(
                 f"{what}, twice in a row. Measure the model on newly labeled images: nearsight eval."
                 if self.mix_in_a_row
-                else f"{what}. One upload from one place does that; compare again with more images."
+                else f"{what}. One upload from one place does that; compare again when there are more."
             )
         return advice or ["Nothing has changed that this many images can show."]
 
@@ -148,7 +148,7 @@ def monitor(
     mix = changed_mix(tables[0].X, tables[1].X, random_state=random_state)
     beyond = [tables[1].ids[row] for row in unknown.rows[:_N_SHOWN]]
     items = items_by_id(collection, beyond)
-    before = _noted(collection.directory / HISTORY, unknown.p, mix.p, len(tables[1].ids))
+    before = _noted(collection.directory / HISTORY, unknown.p, mix.p, tables[1].ids)
     return Monitoring(
         len(tables[0].ids),
         len(tables[1].ids),
@@ -162,24 +162,33 @@ def monitor(
     )
 
 
-def _noted(file: Path, p_unknown: float, p_mix: float, n_new: int) -> dict[str, Any]:
-    """Append a run to the history, and return the run before."""
-    run = {
+def _noted(file: Path, p_unknown: float, p_mix: float, new: Sequence[str]) -> dict[str, Any]:
+    """Append a run to the history, and return the run before of other images.
+
+    A run replaces the last one if it shares more than half of the images of either: the same images, compared
+    again, confirm nothing.
+    """
+    run: dict[str, Any] = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "new": n_new,
+        "new": len(new),
         "p_unknown": p_unknown,
         "p_mix": p_mix,
+        "images": list(new),
     }
     with FileLock(file.with_suffix(".lock")):
         try:
-            runs = list(json.loads(file.read_bytes())["runs"])
+            runs = [dict(before) for before in json.loads(file.read_bytes())["runs"]]
         except FileNotFoundError:
             runs = []
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise StorageError(f"{file} is damaged; delete it to begin a new history") from error
+        # Only the last run's images are kept.
+        last = set(runs[-1].pop("images", ())) if runs else set()
+        if 2 * len(last.intersection(run["images"])) > min(len(last), len(new)) > 0:
+            runs.pop()
         with replacing(file) as out:
             out.write(json.dumps({"runs": [*runs, run]}, indent=1).encode())
-    return dict(runs[-1]) if runs else {}
+    return runs[-1] if runs else {}
 
 
 def _keys(collection: Collection, by: Sequence[str]) -> list[str]:

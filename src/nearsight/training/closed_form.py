@@ -3,6 +3,7 @@
 Estimates the map from class means and from the scatter within classes; no gradients, no torch.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import linalg
 from nearsight.errors import InvalidParameterError
 
 Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
 
 #: Stands for a stretch without limit: only the directions between classes are kept.
 ONLY_BETWEEN = float("inf")
@@ -54,6 +56,8 @@ class ClassScatter:
     X : ndarray of shape (n, d)
     y : array-like of shape (n,), int
         Class of each vector.
+    precision : type
+        Of all that is computed: float32 takes half the time, enough to compare settings.
 
     Raises
     ------
@@ -75,8 +79,8 @@ class ClassScatter:
     True
     """
 
-    def __init__(self, X: Floats, y: ArrayLike) -> None:
-        X = np.asarray(X, np.float64)
+    def __init__(self, X: Floats, y: ArrayLike, precision: type[np.floating] = np.float64) -> None:
+        X = np.asarray(X, precision)
         classes, number = np.unique(np.asarray(y), return_inverse=True)
         counts = np.bincount(number)
         if len(classes) < 2 or counts.max() < 2:
@@ -84,17 +88,17 @@ class ClassScatter:
                 f"there are {len(classes)} classes, the largest with {counts.max(initial=0)} images; "
                 "training needs at least two classes, and one with two images"
             )
-        self.mean = X.mean(axis=0)
+        self.mean = X.mean(axis=0, dtype=np.float64).astype(precision)
         self._n_classes, self._d = len(classes), int(X.shape[1])
         centered = X - self.mean
         # Beyond the vectors that it is estimated from, the covariance is the identity's share alone.
         self._turn = None
         if len(X) < self._d:
             self._turn, centered = Turn.onto(centered)
-        sums = np.zeros((len(classes), centered.shape[1]))
-        np.add.at(sums, number, centered)
-        means = sums / counts[:, None]
-        self._weighted_means = means * np.sqrt(counts / len(X))[:, None]
+        starts = np.cumsum(counts) - counts
+        sums = np.add.reduceat(centered[np.argsort(number, kind="stable")], starts, axis=0, dtype=np.float64)
+        means = (sums / counts[:, None]).astype(precision)
+        self._weighted_means = means * np.sqrt(counts / len(X)).astype(precision)[:, None]
         residuals = centered - means[number]
         self._within = residuals.T @ residuals / (len(X) - len(classes))
         # Of all vectors: the scatter within classes and that of the means.
@@ -115,7 +119,7 @@ class ClassScatter:
         ----------
         X : ndarray of shape (n, d)
         """
-        centered = (np.asarray(X, np.float64) - self.mean).astype(np.float32)
+        centered = (np.asarray(X, self.mean.dtype) - self.mean).astype(np.float32)
         return centered if self._turn is None else self._turn.apply(centered)
 
     def whitened(self, points: NDArray[np.float32], shrinkage: float) -> "WhitenedPoints":
@@ -136,9 +140,7 @@ class ClassScatter:
         between[:, :n_inside] = self._between(factor)
         return WhitenedPoints(np.hstack([inside, outside]), between)
 
-    def map(
-        self, *, shrinkage: float, stretch: float, dim: int, precision: type[np.floating] = np.float64
-    ) -> AffineMap:
+    def map(self, *, shrinkage: float, stretch: float, dim: int) -> AffineMap:
         """Return the map to the `dim` directions in which the mapped vectors vary most.
 
         Parameters
@@ -149,8 +151,6 @@ class ClassScatter:
             See `WhitenedPoints.stretched`.
         dim : int
             At most d, and at most `n_between` with `ONLY_BETWEEN`.
-        precision : type
-            Of the search for these directions: float32 takes half the time.
 
         Raises
         ------
@@ -160,15 +160,17 @@ class ClassScatter:
         factor = self._factor(shrinkage)
         between = self._between(factor)
         # Of the whitened vectors.
-        total = linalg.lapack.dsygst(self._total, factor, lower=1)[0]
+        [divide] = linalg.get_lapack_funcs(("sygst",), (self._total, factor))
+        total = divide(self._total, factor, lower=1)[0]
         total = np.tril(total) + np.tril(total, -1).T
+        directions: Floats
         if np.isinf(stretch):
-            directions = _largest_axes(between @ total @ between.T, dim, precision) @ between
+            directions = _largest_axes(between @ total @ between.T, dim) @ between
         else:
             longer = stretch * between.T
             total += longer @ (between @ total)
             total += (total @ between.T) @ longer.T
-            directions = _largest_axes(total, dim, precision)
+            directions = _largest_axes(total, dim)
             directions = directions + (directions @ longer) @ between
         axes = _solved(factor, directions.T, transposed=True).T
         if len(axes) < dim or dim < 1:
@@ -177,17 +179,17 @@ class ClassScatter:
             axes = self._turn.undo(axes)
         return AffineMap(self.mean.astype(np.float32), axes.astype(np.float32))
 
-    def _factor(self, shrinkage: float) -> NDArray[np.float64]:
+    def _factor(self, shrinkage: float) -> Floats:
         """Return the Cholesky factor of the shrunken covariance within classes."""
         covariance = (1 - shrinkage) * self._within
         covariance.flat[:: len(covariance) + 1] += shrinkage * self._mean_variance
-        factor: NDArray[np.float64] = linalg.cholesky(covariance, lower=True, check_finite=False)
+        factor: Floats = linalg.cholesky(covariance, lower=True, check_finite=False)
         return factor
 
-    def _between(self, factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _between(self, factor: Floats) -> Floats:
         """Return orthonormal directions that the whitened class means span."""
         means = _solved(factor, self._weighted_means.T).T
-        directions: NDArray[np.float64] = np.linalg.svd(means, full_matrices=False)[2][: self.n_between]
+        directions: Floats = np.linalg.svd(means, full_matrices=False)[2][: self.n_between]
         return directions
 
 
@@ -224,6 +226,33 @@ class WhitenedPoints:
             stretched = self.X + np.float32(stretch) * stretched @ self.between
         return stretched
 
+    def cosines(
+        self, queries: Ints, gallery: Ints, stretches: Sequence[float]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the cosines of stretched vectors for each stretch; only few numbers depend on it.
+
+        Parameters
+        ----------
+        queries, gallery : ndarray of int
+            Rows.
+        stretches : sequence of float
+            See `stretched`.
+        """
+        first, second = self.X[queries], self.X[gallery]
+        dots, squares = first @ second.T, [np.einsum("ij,ij->i", part, part) for part in (first, second)]
+        between = [part @ self.between.T for part in (first, second)]
+        squares_between = [np.einsum("ij,ij->i", part, part) for part in between]
+        for stretch in stretches:
+            # A direction that is 1 + s times as long counts for (1 + s)² in every product.
+            more = np.float32((1 + stretch) ** 2 - 1) if np.isfinite(stretch) else np.float32(1)
+            of_rest = np.float32(np.isfinite(stretch))
+            found = more * (between[0] @ between[1].T) + of_rest * dots
+            lengths = [
+                np.sqrt(np.maximum(of_rest * whole + more * part, np.float32(1e-30)))
+                for whole, part in zip(squares, squares_between, strict=True)
+            ]
+            yield found / lengths[0][:, None] / lengths[1]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -231,15 +260,15 @@ class Turn:
 
     Attributes
     ----------
-    reflections : ndarray of shape (d, n), float64
-    factors : ndarray of shape (n,), float64
+    reflections : ndarray of shape (d, n)
+    factors : ndarray of shape (n,)
     """
 
-    reflections: NDArray[np.float64]
-    factors: NDArray[np.float64]
+    reflections: Floats
+    factors: Floats
 
     @classmethod
-    def onto(cls, X: NDArray[np.float64]) -> "tuple[Turn, NDArray[np.float64]]":
+    def onto(cls, X: Floats) -> "tuple[Turn, Floats]":
         """Return the turn after which n < d vectors lie in the first n numbers, and these numbers."""
         (reflections, factors), turned = linalg.qr(X.T, mode="raw", check_finite=False)
         return cls(reflections, factors), turned.T
@@ -248,9 +277,9 @@ class Turn:
         """Turn vectors of d numbers."""
         return self._multiplied(X, "T")
 
-    def undo(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    def undo(self, X: Floats) -> Floats:
         """Turn vectors back, whose numbers that are not given are zero."""
-        padded = np.zeros((len(X), len(self.reflections)))
+        padded = np.zeros((len(X), len(self.reflections)), X.dtype)
         padded[:, : X.shape[1]] = X
         return self._multiplied(padded, "N")
 
@@ -272,10 +301,10 @@ def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> NDArr
     return solved
 
 
-def _largest_axes(scatter: NDArray[np.float64], n: int, precision: type[np.floating]) -> NDArray[np.float64]:
+def _largest_axes(scatter: Floats, n: int) -> Floats:
     """Return up to n principal axes of a scatter matrix, the largest first."""
     d = len(scatter)
     n = min(max(n, 1), d)
-    vectors = linalg.eigh(scatter.astype(precision), subset_by_index=(d - n, d - 1), check_finite=False)[1]
-    axes: NDArray[np.float64] = vectors.T[::-1].astype(np.float64)
+    vectors = linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)[1]
+    axes: Floats = vectors.T[::-1]
     return axes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import Estimate, advised_dim, curve_dimensions, estimates
-from nearsight.evaluation.metrics import Task, retrieval
+from nearsight.evaluation.metrics import Task, recalls, retrieval
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
 from nearsight.training.split import Draw
@@ -27,6 +27,9 @@ MAX_DIM = 512
 _STRETCHES_UNTESTED, _SHRINKAGES_UNTESTED = STRETCHES[:1], SHRINKAGES[-1:]
 #: Classes that were not learned may get worse by as much at the lower end of the interval.
 MAX_LOSS = 0.01
+# Those of `METRIC` and `WIDE_METRIC`.
+_RANKS = (1, 5)
+_N_QUERIES_AT_ONCE = 1024
 # Length of the inner layers' features beside the model's vector of length 1.
 _LAYER_LENGTH = 0.5
 
@@ -160,17 +163,22 @@ class ScaledFit:
     ----------
     data : TrainingData
     uses_layers : bool
+    precision : type
+        See `ClassScatter`.
     """
 
-    def __init__(self, data: TrainingData, uses_layers: bool) -> None:
+    def __init__(
+        self, data: TrainingData, uses_layers: bool, precision: type[np.floating] = np.float64
+    ) -> None:
         n_used = data.views[0].shape[1] if uses_layers else data.n_vector
         self.scale = np.ones(n_used)
         if uses_layers and n_used > data.n_vector:
             spread = data.views[0][:, data.n_vector :].std(axis=0, dtype=np.float64)
             spread = np.maximum(spread, 1e-6 * max(spread.max(), 1e-30))
             self.scale[data.n_vector :] = _LAYER_LENGTH / (spread * np.sqrt(len(spread)))
+        self.scale = self.scale.astype(precision)
         features = np.concatenate([view[:, :n_used] for view in data.views]) * self.scale
-        self._scatter = ClassScatter(features, np.tile(data.y, len(data.views)))
+        self._scatter = ClassScatter(features, np.tile(data.y, len(data.views)), precision)
 
     @property
     def n_between(self) -> int:
@@ -185,17 +193,9 @@ class ScaledFit:
         """Whiten features; see `ClassScatter.whitened`."""
         return self._scatter.whitened(points, shrinkage)
 
-    def map(
-        self,
-        setting: Setting,
-        dim: int,
-        n_features: int,
-        precision: type[np.floating] = np.float64,
-    ) -> AffineMap:
+    def map(self, setting: Setting, dim: int, n_features: int) -> AffineMap:
         """Return the map of all features, unscaled; see `ClassScatter.map`."""
-        fitted = self._scatter.map(
-            shrinkage=setting.shrinkage, stretch=setting.stretch, dim=dim, precision=precision
-        )
+        fitted = self._scatter.map(shrinkage=setting.shrinkage, stretch=setting.stretch, dim=dim)
         mean, components = np.zeros(n_features), np.zeros((dim, n_features))
         mean[: len(self.scale)] = fitted.mean / self.scale
         components[:, : len(self.scale)] = fitted.components * self.scale
@@ -286,7 +286,7 @@ class DivisionFits:
         """Return the fit of each division, with or without inner layers."""
         if uses_layers not in self._fits:
             self._fits[uses_layers] = [
-                ScaledFit(self._data.rows(draw.fit), uses_layers) for draw in self.divisions
+                ScaledFit(self._data.rows(draw.fit), uses_layers, np.float32) for draw in self.divisions
             ]
         return self._fits[uses_layers]
 
@@ -322,11 +322,9 @@ def compare_settings(
             points = [fit.coordinates(data.views[0]) for fit in of_divisions]
             for shrinkage in shrinkages:
                 whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
-                for stretch in stretches:
-                    mapped = [of_draw.stretched(stretch) for of_draw in whitened]
-                    settings.append(Setting(stretch, uses_layers, shrinkage))
-                    answers.append(fits.judged.answers(mapped))
-                    shown.update()
+                settings += [Setting(stretch, uses_layers, shrinkage) for stretch in stretches]
+                answers += fits.judged.answers_by_stretch(whitened, stretches)
+                shown.update(len(stretches))
     return list(map(SettingResult, settings, fits.judged.qualities(answers)))
 
 
@@ -363,7 +361,7 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
     longest = min(
         _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, fits.divisions, strict=True)
     )
-    maps = [fit.map(setting, longest, data.views[0].shape[1], np.float32) for fit in of_divisions]
+    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in of_divisions]
     mapped = [map.apply(data.views[0]) for map in maps]
     dims = curve_dimensions(longest)
     answers = [fits.judged.answers([vectors[:, :dim] for vectors in mapped]) for dim in dims]
@@ -424,6 +422,18 @@ class Judged:
             unseen = _values(self._unseen, vectors)[METRIC] - self._frozen_unseen
         return Answers(seen[METRIC], seen[WIDE_METRIC] - self._frozen_wide, unseen)
 
+    def answers_by_stretch(
+        self, whitened: Sequence[WhitenedPoints], stretches: Sequence[float]
+    ) -> list["Answers"]:
+        """Return `answers` for each stretch of all images' vectors in each division."""
+        seen = _recalls(self._seen, whitened, stretches)
+        unseen = _recalls(self._unseen, whitened, stretches) if self._unseen else [(np.empty(0),)] * len(seen)
+        frozen_unseen = self._frozen_unseen if self._unseen else np.empty(0)
+        return [
+            Answers(first, wide - self._frozen_wide, of_unseen[0] - frozen_unseen)
+            for (first, wide), of_unseen in zip(seen, unseen, strict=True)
+        ]
+
     def qualities(self, answers: Sequence["Answers"]) -> list[Quality]:
         """Return what counts when settings are compared; intervals are of the same draws for all."""
         seen, wide, unseen = (np.stack(part) for part in zip(*answers, strict=True))
@@ -447,6 +457,20 @@ def _values(tasks: Sequence[tuple[Ints, Task]], vectors: Sequence[Floats]) -> di
     found = [retrieval(X[rows], task).values for (rows, task), X in zip(tasks, vectors, strict=True)]
     names = found[0] if found else (METRIC,)
     return {name: np.concatenate([[], *(values[name] for values in found)]) for name in names}
+
+
+def _recalls(
+    tasks: Sequence[tuple[Ints, Task]], whitened: Sequence[WhitenedPoints], stretches: Sequence[float]
+) -> list[tuple[NDArray[np.float64], ...]]:
+    """Return for each stretch recall@1 and recall@5 of the queries of all tasks, one after the other."""
+    parts: list[list[list[NDArray[np.float64]]]] = [[] for _ in stretches]
+    for (rows, task), points in zip(tasks, whitened, strict=True):
+        for start in range(0, len(task.queries), _N_QUERIES_AT_ONCE):
+            queries = task.queries[start : start + _N_QUERIES_AT_ONCE]
+            cosines = points.cosines(rows[queries], rows[task.gallery], stretches)
+            for of_stretch, similarities in zip(parts, cosines, strict=True):
+                of_stretch.append(recalls(similarities, queries, task, _RANKS))
+    return [tuple(map(np.concatenate, zip(*of_stretch, strict=True))) for of_stretch in parts]
 
 
 def _groups(tasks: Sequence[tuple[Ints, Task]]) -> Ints:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError, MissingExtraError
-from nearsight.evaluation import LabeledFolder, estimate, paired_difference
+from nearsight.evaluation import LabeledFolder, estimates, paired_differences
 from nearsight.evaluation.metrics import Task, probe_accuracy, retrieval
 from nearsight.models import DEFAULT_MODEL
 from nearsight.models.base import ModelEntry
@@ -323,14 +323,21 @@ def _figures(
         if "probe_accuracy" in metrics:
             of_model["probe_accuracy"] = probe_accuracy(X, task)
         values.append(of_model)
-    return {
-        name: Figure(
-            estimate(values[0][name], groups),
-            estimate(values[1][name], groups),
-            paired_difference(values[1][name], values[0][name], groups),
+    old, new = (np.stack(list(of_model.values())) for of_model in values)
+    # Where every query counts in every metric, all metrics share their draws of groups.
+    is_whole = np.isfinite(old).all() and np.isfinite(new).all()
+    parts = [slice(None)] if is_whole else [slice(row, row + 1) for row in range(len(old))]
+    figures = [
+        Figure(*of_metric)
+        for part in parts
+        for of_metric in zip(
+            estimates(old[part], groups),
+            estimates(new[part], groups),
+            paired_differences(new[part], old[part], groups),
+            strict=True,
         )
-        for name in values[0]
-    }
+    ]
+    return dict(zip(values[0], figures, strict=True))
 
 
 def _data_sha256(folder: LabeledFolder, contents: Sequence[str]) -> str:

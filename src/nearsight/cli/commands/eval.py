@@ -80,7 +80,8 @@ def evaluate(
     DIR holds one folder of images a class. With folders train and test, the images of test are searched
     among the others; else each image is searched among all others. Near-duplicates are never compared.
 
-    The smallest difference that so many images can show comes first. Each metric has a 95 % interval. Two
+    The smallest difference that so many images can show between the best model and the recommended one (or
+    the next) comes first; --json and the report have it for each pair. Each metric has a 95 % interval. Two
     models that the images cannot tell apart are a tie, and the faster one is recommended. Classes that a
     trained model did not learn are judged apart, and no image that one learned from is searched for. The
     vectors shortened by PCA show how many numbers are enough.
@@ -132,6 +133,7 @@ def evaluate(
 
 
 def _document(result: "Evaluation") -> dict[str, Any]:
+    decisive = result.decisive
     return {
         "models": [_model(model) for model in result.models],
         "comparisons": [
@@ -153,7 +155,7 @@ def _document(result: "Evaluation") -> dict[str, Any]:
         "verdict": result.verdict,
         "queries": len(result.queries),
         "gallery": result.n_gallery,
-        "detectable": None if result.detectable is None else round(result.detectable, 5),
+        "detectable": None if decisive is None else round(decisive.difference.detectable, 5),
         "skipped": [{"model": one.model, "reason": one.reason} for one in result.skipped],
         "learned_classes": _learned(result.learned_classes),
         "leaks": [[result.paths[query], result.paths[row]] for query, row in result.leaks],
@@ -199,12 +201,8 @@ def _model(model: "ModelResult") -> dict[str, Any]:
 def _say(run: Run, result: "Evaluation") -> None:
     from nearsight.evaluation import learned_sentence, metric_title
 
-    if result.detectable is not None:
-        run.console.say(
-            f"{text_format.count(len(result.queries), 'query', 'queries')} show a difference of"
-            f" {result.detectable:.3f} in {metric_title(result.metric)} in 4 of 5 cases; smaller ones are"
-            " mostly ties."
-        )
+    if result.detectable_sentence:
+        run.console.say(result.detectable_sentence)
         run.console.say()
     shown = dict.fromkeys(["recall@1", result.metric, "knn_accuracy", "probe_accuracy"])
     header = ["model", *map(metric_title, shown), "images/s", "numbers"]

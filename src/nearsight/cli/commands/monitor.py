@@ -62,8 +62,10 @@ def monitor(
     mix of kinds changed? A few known images are embedded again, to see whether the software still computes
     the same vectors.
 
-    A single upload always differs. So a change counts only after two runs in a row with p below 0.01. Compare
-    at least 300 images, by time and not by folder. --where names the known images to compare with.
+    A single upload always differs. So a change counts only after two runs in a row with p below 0.01, the
+    second mostly on other new images: the same ones, compared again, confirm nothing. Compare at least 300
+    images, by time and not by folder. All images that are not new are known, or those of them that --where
+    names.
     """
     if (since is None) == (new is None):
         raise click.UsageError("say which images are new: --since DATE, or --new EXPR")
@@ -111,12 +113,14 @@ def _facts(result: "Monitoring") -> dict[str, str]:
     unknown, mix = result.unknown, result.mix
     return {
         "Compared": f"{result.n_new:,} new images with {result.n_known:,} known ones",
-        "Unknown kinds": f"{unknown.share:.1%} beyond the limit ({unknown.usual_share:.1%} of known images),"
-        f" p {unknown.p:.3g}",
-        "Mix": f"AUC {mix.auc:.2f} (0.5 is the same), p {mix.p:.3g}",
-        "Software": "no file to compare with"
+        "Unknown kinds": f"{unknown.share:.1%} of new images are unusually far from the known ones"
+        f" ({unknown.usual_share:.1%} of known images are), p {unknown.p:.3g}",
+        "Mix": f"a classifier tells new images from known ones with AUC {mix.auc:.2f} (0.5: not at all),"
+        f" p {mix.p:.3g}",
+        "Software": "no known file is there to embed again"
         if result.lowest_cosine is None
-        else f"the same files give a cosine of {result.lowest_cosine:.5f} or more",
+        else f"known files, embedded again, have a cosine of at least {result.lowest_cosine:.5f} with their"
+        " stored vectors",
     }
 
 
@@ -131,7 +135,8 @@ def _say(run: Run, result: "Monitoring") -> None:
         )
     if result.unknown.rows.size:
         run.console.say()
-        run.console.say("The most unusual new images:")
+        n_beyond = len(result.unknown.rows)
+        run.console.say(f"The farthest of the {text_format.count(n_beyond, 'new image')} beyond the limit:")
         for item in result.unknown_items[:_N_SHOWN]:
             run.console.say(f"  {text_format.printable(item.path)}")
     run.console.say()
