@@ -15,6 +15,7 @@ from nearsight.estimators.neighbors import (
     similarity_blocks,
     unit_length,
 )
+from nearsight.estimators.neighbors.sketches import Sketches
 
 
 def vectors(n, d=8, *, seed=0, dtype=np.float32):
@@ -234,6 +235,32 @@ class TestByParts:
         assert (similarities[rows >= 0] >= 0.95).all()
         assert np.isneginf(similarities[rows < 0]).all()
         assert (rows >= 0).sum() >= 0.98 * n_expected.sum() > 100
+
+    @pytest.mark.parametrize("noise", [0.2, 1.2])
+    def test_long_vectors_are_compared_by_sketches_and_nothing_similar_is_lost(self, noise):
+        # With little noise nearly all pairs are similar, and sketches are given up; with much, few are.
+        rng = np.random.default_rng(0)
+        centers = rng.normal(size=(100, 400))
+        X = unit_length((centers[rng.integers(100, size=2000)] + noise * rng.normal(size=(2000, 400)))
+                        .astype(np.float32))  # fmt: skip
+        own = np.arange(len(X))
+        _, truth = nearest_neighbors(X, X, 10, own=own, min_similarity=0.4, exact_rows=10**6)
+        rows, similarities = nearest_neighbors(X, X, 10, own=own, min_similarity=0.4, exact_rows=100)
+        assert np.count_nonzero(rows >= 0) >= 0.985 * np.count_nonzero(truth > -1) > 10_000
+        products = np.where(rows < 0, -np.inf, np.einsum("nd,nkd->nk", X, X[rows]))
+        np.testing.assert_allclose(similarities, products, atol=1e-5)
+
+    def test_sketches_overestimate_similarities_by_little(self):
+        rng = np.random.default_rng(0)
+        X = unit_length((rng.normal(size=(3000, 90)) @ rng.normal(size=(90, 400)) + 3 * rng.normal(size=(3000, 400)))
+                        .astype(np.float32))  # fmt: skip
+        sketches = Sketches.of(X, 0).sketch(X)
+        surplus = (sketches @ sketches.T - X @ X.T)[np.triu_indices(len(X), 1)]
+        assert np.mean(surplus < 0) < 0.003
+        assert 0.02 < surplus.mean() < 0.2
+
+    def test_short_vectors_have_no_sketches(self):
+        assert Sketches.of(vectors(100, 300), 0) is None
 
     def test_the_number_of_threads_makes_no_difference(self):
         X = np.concatenate([clustered(1500), np.repeat(clustered(3), 400, axis=0)])

@@ -72,27 +72,35 @@ class BestRows:
     def __init__(self, n: int, k: int, dtype: Any, min_similarity: float = -np.inf) -> None:
         self.rows = np.full((n, k), -1, np.int64)
         self.similarities = np.full((n, k), -np.inf, dtype)
-        self._min_similarity = min_similarity
+        # What is above is similar enough.
+        self._floor = np.nextafter(np.asarray(min_similarity, dtype), np.asarray(-np.inf, dtype))
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether less similar references are left out."""
+        return bool(self._floor > -np.inf)
+
+    def limits(self, queries: Ints | slice) -> NDArray[Any]:
+        """Return what the similarity of a reference to each query must exceed to be among the best."""
+        limits: NDArray[Any] = np.maximum(self.similarities[queries, -1], self._floor)
+        return limits
 
     def merge(self, queries: Ints | slice, references: Ints, products: NDArray[Any]) -> None:
         """Merge a block: the (q, r) similarities of queries to references, each seen for the first time."""
-        worst = self.similarities[queries, -1]
-        if not len(worst) or not len(references):
+        limits = self.limits(queries)
+        if not len(limits) or not len(references):
             return
         k = self.rows.shape[1]
-        if len(references) > k and np.isneginf(worst).all():
+        if len(references) > k and np.isneginf(limits).all():
             columns, values = highest(products, k)
-            is_new = (values >= self._min_similarity) & (values > -np.inf)
+            is_new = values > -np.inf
             at, column = np.nonzero(is_new)
             column, gains = columns[is_new], values[is_new]
         else:
             # Most queries have no better reference in a block, and nothing to sort.
-            flat = np.flatnonzero(products > worst[:, None])
+            flat = np.flatnonzero(products > limits[:, None])
             at, column = np.divmod(flat, products.shape[1])
             gains = products.ravel()[flat]
-            if self._min_similarity > -np.inf:
-                keep = gains >= self._min_similarity
-                at, column, gains = at[keep], column[keep], gains[keep]
         if not len(at):
             return
         first = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
@@ -100,20 +108,20 @@ class BestRows:
         if counts.max() > _MOST_GAINS * k:
             heavy = at[first[counts > _MOST_GAINS * k]]
             is_light = ~np.isin(at, heavy)
-            self._add(queries, at[is_light], references[column[is_light]], gains[is_light])
+            self.add(queries, at[is_light], references[column[is_light]], gains[is_light])
             columns, values = highest(products[heavy], k)
-            is_new = (values >= self._min_similarity) & (values > -np.inf)
-            self._add(
+            is_new = values > limits[heavy, None]
+            self.add(
                 queries,
                 np.repeat(heavy, k).reshape(-1, k)[is_new],
                 references[columns[is_new]],
                 values[is_new],
             )
         else:
-            self._add(queries, at, references[column], gains)
+            self.add(queries, at, references[column], gains)
 
-    def _add(self, queries: Ints | slice, at: Ints, rows: Ints, similarities: NDArray[Any]) -> None:
-        """Add rows to the queries at the sorted places `at`."""
+    def add(self, queries: Ints | slice, at: Ints, rows: Ints, similarities: NDArray[Any]) -> None:
+        """Add rows, each above its limit, to the queries at the sorted places `at`."""
         if not len(at):
             return
         k = self.rows.shape[1]

@@ -1,7 +1,7 @@
 """Neighbors by parts: k-means parts of the references, and products of queries with the parts around them."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from nearsight.estimators.neighbors.best_rows import BestRows, highest
+from nearsight.estimators.neighbors.sketches import N_DIRECTIONS, Sketches
 from nearsight.parallel import ordered_map
 
 Ints = NDArray[np.int64]
@@ -27,6 +28,8 @@ _ROWS_PER_CENTER = 40
 _MOST_TIMES_MEAN = 4
 # Queries and references of a block of products.
 _BLOCK_ROWS = 2048
+# Share of a block's pairs up to which comparing them one by one is faster than all at once.
+_MOST_LIKELY = 0.04
 # Parts that are ranked at first; later twice as many each time.
 _RANKED_PARTS = 8
 
@@ -121,6 +124,9 @@ def search_by_parts(
     In each round, each query is compared with the part of the next rank. So a round compares every query
     with one part only, threads never meet, and results do not depend on their number.
 
+    Long vectors are put into parts by their principal directions. Where similarities have a lower limit,
+    only pairs whose sketches reach it are compared (`sketches`).
+
     Parameters
     ----------
     queries : ndarray of shape (n, d)
@@ -138,17 +144,30 @@ def search_by_parts(
         Is asked after every round.
     progress : callable, optional
     """
-    parts = Parts(references, n_parts, random_state, n_threads)
+    sketches = Sketches.of(references, random_state)
+    if sketches is None:
+        short_queries, short_references = queries, references
+    else:
+        short_references = sketches.sketch(references)
+        short_queries = short_references if queries is references else sketches.sketch(queries)
+    comparison = _Comparison(
+        queries, references, best, own, offsets,
+        None if sketches is None or not best.has_limit else (short_queries, short_references),
+    )  # fmt: skip
+    if sketches is not None:
+        short_queries, short_references = (
+            np.ascontiguousarray(X[:, :N_DIRECTIONS]) for X in (short_queries, short_references)
+        )
+    parts = Parts(short_references, n_parts, random_state, n_threads)
     n_ranked, done = 0, 0
     while done < len(parts):
         n_ranked = min(len(parts), max(_RANKED_PARTS, 2 * n_ranked))
-        ranks = parts.ranked(queries, done, n_ranked)
+        ranks = parts.ranked(short_queries, done, n_ranked)
         for rank in range(n_ranked - done):
             queries_of = _by_value(ranks[:, rank], len(parts))
-            compare = partial(_compare, queries, references, best, own, offsets)
             pairs = [(some, rows) for some, rows in zip(queries_of, parts.rows, strict=True) if len(some)]
             with threadpool_limits(1, "blas"):
-                for n_compared in ordered_map(compare, pairs, n_threads=n_threads):
+                for n_compared in ordered_map(comparison.compare, pairs, n_threads=n_threads):
                     if progress is not None:
                         progress(n_compared)
             if is_enough():
@@ -156,27 +175,63 @@ def search_by_parts(
         done = n_ranked
 
 
-def _compare(
-    queries: Floats,
-    references: Floats,
-    best: BestRows,
-    own: Ints,
-    offsets: Floats | None,
-    pair: tuple[Ints, Ints],
-) -> int:
-    """Compare some queries with the sorted rows of one part; return the number of queries."""
-    some, rows = pair
-    for first in range(0, len(rows), _BLOCK_ROWS):
-        columns = rows[first : first + _BLOCK_ROWS]
-        vectors = references[columns].T
-        for start in range(0, len(some), _BLOCK_ROWS):
-            lines = some[start : start + _BLOCK_ROWS]
-            products = queries[lines] @ vectors
-            if offsets is not None:
-                products -= offsets[columns]
-            leave_out_own(products, own[lines], columns)
-            best.merge(lines, columns, products)
-    return len(some)
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Compares queries with the rows of a part.
+
+    Attributes
+    ----------
+    queries, references, best, own, offsets
+        See `search_by_parts`.
+    sketches : pair of ndarrays, or None
+        Of the queries and of the references; then offsets are None.
+    """
+
+    queries: Floats
+    references: Floats
+    best: BestRows
+    own: Ints
+    offsets: Floats | None
+    sketches: tuple[Floats, Floats] | None
+
+    def compare(self, pair: tuple[Ints, Ints]) -> int:
+        """Compare some queries with the sorted rows of one part; return the number of queries."""
+        some, rows = pair
+        for first in range(0, len(rows), _BLOCK_ROWS):
+            columns = rows[first : first + _BLOCK_ROWS]
+            for start in range(0, len(some), _BLOCK_ROWS):
+                lines = some[start : start + _BLOCK_ROWS]
+                if self.sketches is None or not self._compare_likely(lines, columns):
+                    self._compare_all(lines, columns)
+        return len(some)
+
+    def _compare_all(self, lines: Ints, columns: Ints) -> None:
+        products = self.queries[lines] @ self.references[columns].T
+        if self.offsets is not None:
+            products -= self.offsets[columns]
+        leave_out_own(products, self.own[lines], columns)
+        self.best.merge(lines, columns, products)
+
+    def _compare_likely(self, lines: Ints, columns: Ints) -> bool:
+        """Compare the pairs whose sketches reach the limit, unless they are too many: then return False."""
+        assert self.sketches is not None
+        queries, references = self.sketches
+        estimates = queries[lines] @ references[columns].T
+        leave_out_own(estimates, self.own[lines], columns)
+        limits = self.best.limits(lines)
+        likely = np.flatnonzero(estimates > limits[:, None])
+        if len(likely) > _MOST_LIKELY * estimates.size:
+            return False
+        at, column = np.divmod(likely, len(columns))
+        similarities = np.empty(len(at), estimates.dtype)
+        for start in range(0, len(at), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            here, there = self.queries[lines[at[part]]], self.references[columns[column[part]]]
+            np.einsum("ij,ij->i", here, there, out=similarities[part])
+        is_better = similarities > limits[at]
+        at, column = at[is_better], column[is_better]
+        self.best.add(lines, at, columns[column], similarities[is_better])
+        return True
 
 
 def leave_out_own(products: Floats, own: Ints, columns: Ints) -> None:
