@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nearsight import Collection
+from nearsight.analyses.duplicates import N_STEPS
 from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.progress import told_to
 
 from fake import FakeBackend
 from sample_images import page, rescanned, texture
@@ -180,6 +182,12 @@ def test_progress_is_told_where_somebody_watches(tmp_path, capsys, monkeypatch):
     assert "comparing" in capsys.readouterr().err
     made.find_duplicates(min_similarity=-1, n_neighbors=59, progress=False)
     assert capsys.readouterr().err == ""
+    told = []
+    with told_to(lambda description, *_: told.append(description)):
+        made.find_duplicates()
+    assert [text.split(":")[0] for text in dict.fromkeys(told)] == [
+        f"step {step} of {N_STEPS}" for step in range(1, N_STEPS + 1)
+    ]
 
 
 def test_black_corners_do_not_count_as_pixels(tmp_path):

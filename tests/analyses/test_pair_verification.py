@@ -66,7 +66,7 @@ def test_hashes_are_those_of_all_images_at_once(thumbnails, monkeypatch):
 
     monkeypatch.setattr("nearsight.analyses.gray_thumbnails._IMAGES_PER_HASHING", 3)
     monkeypatch.setattr(dense, "edit_hashes", hashes_of)
-    hashes = read_edit_hashes(thumbnails, n_threads=2)
+    hashes = read_edit_hashes(thumbnails, n_threads=2, show_progress=False)
     assert hashes.dtype == np.int8
     np.testing.assert_array_equal(hashes, hashes_of(thumbnails.pixels))
 

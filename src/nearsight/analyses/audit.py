@@ -9,7 +9,7 @@ import numpy as np
 
 from nearsight.analyses.coverage import Coverage, coverage
 from nearsight.analyses.duplicate_groups import DuplicateGroup
-from nearsight.analyses.duplicates import find_duplicates
+from nearsight.analyses.duplicates import N_STEPS, find_duplicates
 from nearsight.analyses.image_quality import COMMON_SHARE, KINDS, QualityLimits, measure_thumbnails
 from nearsight.analyses.label_check import check_labeled_images
 from nearsight.analyses.labeled_images import LabeledImages
@@ -152,7 +152,7 @@ def audit(
         limits = QualityLimits.of_good((s for _, s in measured), false_alarm_rate, str(good.directory))
     items = {item.id: item for item in collection.items(where)}
     splits = _splits(collection, items, split, where)
-    with steps(3):
+    with steps(1 + N_STEPS):
         issues, notes = _quality(collection, items, limits, n_threads, progress)
         table = read_vectors(collection, where)
         issues += _outliers(table, items)

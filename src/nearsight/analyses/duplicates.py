@@ -9,7 +9,7 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak, is_doubtful
-from nearsight.analyses.gray_thumbnails import read_edit_hashes, read_gray_thumbnails
+from nearsight.analyses.gray_thumbnails import MIN_SHOWN, bar, read_edit_hashes, read_gray_thumbnails
 from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
 from nearsight.analyses.pair_verification import PairVerification
@@ -21,6 +21,11 @@ from nearsight.estimators.duplicates import NearDuplicates, PairVerifier, pair_c
 from nearsight.parallel import WorkerPool
 from nearsight.progress import steps
 from nearsight.verification import dense
+
+#: Steps of `find_duplicates`: vectors, thumbnails and their hashes are read; vectors, hashes and pixels are
+#: compared, and pixels on plain grounds, which are measured first; and the duplicates: edges, losses, pairs.
+#: Images of `distinct_where` are compared by vectors and by hashes once more.
+N_STEPS = 11
 
 # The doubt about every pair of a doubtful run; see `Duplicates.is_doubtful`.
 _DOUBTFUL_RUN = "many images of this collection agree almost as well as duplicates do"
@@ -99,19 +104,20 @@ def find_duplicates(
     An image without any detail, such as a plain color, is never verified. Two shots of a burst may agree as
     well as duplicates do: see `distinct_where` and `Duplicates.expected_rate`.
     """
-    table = read_vectors(collection, where, FILE_COLUMNS, empty_array=scratch_array)
-    distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
-    duplicates, _ = _find(
-        collection,
-        table,
-        (item for item in collection.items(where) if len(item.paths) > 1),
-        distinct=distinct,
-        n_threads=n_threads,
-        progress=progress,
-        false_alarm_rate=false_alarm_rate,
-        n_neighbors=n_neighbors,
-        min_similarity=min_similarity,
-    )
+    with steps(N_STEPS + 2 * (distinct_where is not None)):
+        table = _read(collection, where, progress)
+        distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
+        duplicates, _ = _find(
+            collection,
+            table,
+            (item for item in collection.items(where) if len(item.paths) > 1),
+            distinct=distinct,
+            n_threads=n_threads,
+            progress=progress,
+            false_alarm_rate=false_alarm_rate,
+            n_neighbors=n_neighbors,
+            min_similarity=min_similarity,
+        )
     return duplicates
 
 
@@ -152,27 +158,33 @@ def find_leaks(
         The two sets share a file, or one is empty; see also `find_duplicates`.
     """
     either = _both(f"({first_where}) OR ({second_where})", where)
-    table = read_vectors(collection, either, FILE_COLUMNS, empty_array=scratch_array)
-    if not len(table):
-        return Duplicates([])
-    splits = _splits(collection, table, where, first_where, second_where)
-    distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
-    identical = items_by_id(collection, [table.ids[row] for row in np.flatnonzero(splits == _BOTH)])
-    duplicates, estimator = _find(
-        collection,
-        table,
-        identical.values(),
-        splits=splits,
-        distinct=distinct,
-        n_threads=n_threads,
-        progress=progress,
-        false_alarm_rate=false_alarm_rate,
-        n_neighbors=n_neighbors,
-        min_similarity=min_similarity,
-    )
+    with steps(N_STEPS + 2 * (distinct_where is not None)):
+        table = _read(collection, either, progress)
+        if not len(table):
+            return Duplicates([])
+        splits = _splits(collection, table, where, first_where, second_where)
+        distinct = None if distinct_where is None else _distinct(collection, table, where, distinct_where)
+        identical = items_by_id(collection, [table.ids[row] for row in np.flatnonzero(splits == _BOTH)])
+        duplicates, estimator = _find(
+            collection,
+            table,
+            identical.values(),
+            splits=splits,
+            distinct=distinct,
+            n_threads=n_threads,
+            progress=progress,
+            false_alarm_rate=false_alarm_rate,
+            n_neighbors=n_neighbors,
+            min_similarity=min_similarity,
+        )
     leaks = [Leak(item, item, 1.0, 1.0) for item in identical.values()]
     leaks += _leaks_across(collection, table, estimator, splits)
     return replace(duplicates, leaks=sorted(leaks, key=lambda leak: (-leak.agreement, -leak.similarity)))
+
+
+def _read(collection: Collection, where: str | None, progress: bool | None) -> VectorTable:
+    with bar("reading vectors", collection.count(where), "images", progress) as shown:
+        return read_vectors(collection, where, FILE_COLUMNS, empty_array=scratch_array, progress=shown.update)
 
 
 def _find(
@@ -193,14 +205,15 @@ def _find(
         certain_score=dense.CERTAIN_AGREEMENT,
         min_hash_similarity=_MIN_HASH_SIMILARITY,
         n_threads=n_threads,
+        progress=progress if len(table) >= MIN_SHOWN else False,
         **parameters,
     )
     if not len(table):
         return Duplicates([]), estimator
-    with steps(4), WorkerPool(n_threads) as workers:
+    with WorkerPool(n_threads) as workers:
         thumbnails = read_gray_thumbnails(collection, table, workers=workers, show_progress=progress)
         agreements = PairVerification(thumbnails, workers=workers, show_progress=progress)
-        hashes = read_edit_hashes(thumbnails, n_threads=n_threads)
+        hashes = read_edit_hashes(thumbnails, n_threads=n_threads, show_progress=progress)
         choice = KeptImageChoice(collection, table, agreements, workers, progress)
         estimator.set_params(verify=agreements).fit(
             table.X,

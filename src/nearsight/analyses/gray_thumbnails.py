@@ -24,8 +24,8 @@ _IMAGES_PER_HASHING = 1024
 _MIN_IMAGES_FOR_PROCESSES, _MIN_IMAGES_FOR_STARTED = 5_000, 256
 # Thumbnails that a process is sent at a time.
 _IMAGES_PER_BATCH = 64
-# Shorter steps show no progress bar: it would only flicker.
-_MIN_SHOWN = 1024
+#: Shorter steps show no progress bar: it would only flicker.
+MIN_SHOWN = 1024
 
 Ints = NDArray[np.int64]
 
@@ -55,15 +55,16 @@ class GrayThumbnails:
     aspects: NDArray[np.float32]
     ground_shares: NDArray[np.float32]
 
-    def measure_grounds(self, rows: Ints, workers: WorkerPool) -> None:
+    def measure_grounds(self, rows: Ints, workers: WorkerPool, show_progress: bool | None) -> None:
         """Fill in the ground shares of rows: costly, and of use for images only that agree with another."""
         rows = rows[np.isnan(self.ground_shares[rows])]
-        if not len(rows):
-            return
         self.ground_shares[rows] = 0
         ids = [self.ids[row] for row in rows.tolist()]
-        for at, share in map_thumbnails(self.collection, ids, dense.thumbnail_ground_share, workers=workers):
-            self.ground_shares[rows[at]] = share
+        with bar("measuring grounds", len(rows), "images", show_progress) as shown:
+            function = dense.thumbnail_ground_share
+            for at, share in map_thumbnails(self.collection, ids, function, workers=workers) if ids else ():
+                self.ground_shares[rows[at]] = share
+                shown.update()
 
 
 def read_gray_thumbnails(
@@ -81,7 +82,9 @@ def read_gray_thumbnails(
     return GrayThumbnails(collection, table.ids, pixels, is_present, aspects, np.full(n, np.nan, np.float32))
 
 
-def read_edit_hashes(thumbnails: GrayThumbnails, *, n_threads: int) -> NDArray[np.int8]:
+def read_edit_hashes(
+    thumbnails: GrayThumbnails, *, n_threads: int, show_progress: bool | None
+) -> NDArray[np.int8]:
     """Return the hashes of all images and of edits of them; see `dense.edit_hashes`."""
     n = len(thumbnails.ids)
     hashes = scratch_array((dense.N_HASHES, n, dense.HASH_SIGNS), np.int8)
@@ -92,9 +95,10 @@ def read_edit_hashes(thumbnails: GrayThumbnails, *, n_threads: int) -> NDArray[n
 
     # So that no two threads prepare the hashes.
     dense.edit_hashes(thumbnails.pixels[:0])
-    with threadpool_limits(1, "blas"):
+    with bar("hashing thumbnails", n, "images", show_progress) as shown, threadpool_limits(1, "blas"):
         for block, own in zip(blocks, ordered_map(hash_block, blocks, n_threads=n_threads), strict=True):
             hashes[:, block] = own
+            shown.update(own.shape[1])
     return hashes
 
 
@@ -134,5 +138,5 @@ def _none(_: bytes) -> None:
 def bar(description: str, total: int, unit: str, show_progress: bool | None) -> progress.Bar:
     """Return a progress bar of a step; it is shown if the step is long."""
     return progress.bar(
-        description, total, unit=unit, progress=show_progress if total >= _MIN_SHOWN else False
+        description, total, unit=unit, progress=show_progress if total >= MIN_SHOWN else False
     )

@@ -125,9 +125,11 @@ class KeptImageChoice:
         all_edges = np.asarray(scratch_array((len(rows), dense.EDGE_CELLS, dense.EDGE_CELLS), np.float32))
         all_looks = np.asarray(scratch_array((len(rows), _LOOK_PX, _LOOK_PX, 3), np.uint8))
         edges, looks = {}, {}
-        for place, small in map_thumbnails(self._collection, ids, _thumbnail, workers=self._workers):
-            all_edges[place], all_looks[place] = small.edges, small.look
-            edges[int(rows[place])], looks[int(rows[place])] = all_edges[place], all_looks[place]
+        with self._bar("measuring edges", len(rows), "images") as bar:
+            for place, small in map_thumbnails(self._collection, ids, _thumbnail, workers=self._workers):
+                all_edges[place], all_looks[place] = small.edges, small.look
+                edges[int(rows[place])], looks[int(rows[place])] = all_edges[place], all_looks[place]
+                bar.update()
         with_overlay = _rows_with_overlay(rows, pairs, edges)
         self._candidates = dict(self._measured(rows, items_by_id(self._collection, ids), with_overlay))
         found_differences = self._workers.map(
@@ -137,7 +139,11 @@ class KeptImageChoice:
             batch_size=_PAIRS_PER_BATCH,
             lost=_not_compared,
         )
-        self._differences = dict(zip(map(tuple, pairs.tolist()), found_differences, strict=True))
+        self._differences = {}
+        with self._bar("comparing duplicates", len(pairs), "pairs") as bar:
+            for (one, other), found in zip(pairs.tolist(), found_differences, strict=True):
+                self._differences[one, other] = found
+                bar.update()
         score = np.zeros(len(rows))
         n_compared = np.ones(len(rows))
         for pair, found in self._differences.items():
@@ -155,8 +161,7 @@ class KeptImageChoice:
         self, rows: Ints, items: dict[str, Item], with_overlay: set[int]
     ) -> Iterator[tuple[int, Candidate]]:
         known = [items.get(self._table.ids[row], Item(self._table.ids[row], "", [])) for row in rows]
-        shown = self._show_progress if len(rows) >= _MIN_SHOWN else False
-        with progress.bar("measuring what images lost", len(rows), unit="images", progress=shown) as bar:
+        with self._bar("measuring what images lost", len(rows), "images") as bar:
             qualities = self._workers.map(
                 _quality,
                 known,
@@ -167,6 +172,10 @@ class KeptImageChoice:
             for row, item, quality in zip(rows.tolist(), known, qualities, strict=True):
                 yield row, Candidate(item, quality, row in with_overlay)
                 bar.update()
+
+    def _bar(self, description: str, total: int, unit: str) -> progress.Bar:
+        shown = self._show_progress if total >= _MIN_SHOWN else False
+        return progress.bar(description, total, unit=unit, progress=shown)
 
     def _comparisons(self, pairs: Ints, looks: dict[int, NDArray[np.uint8]]) -> Iterator[_Comparison]:
         transforms = self._verifier.transforms(pairs).astype(np.float64)

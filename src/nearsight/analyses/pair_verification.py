@@ -118,8 +118,9 @@ def _compare(
         for part, result in zip(parts, results, strict=True):
             agreements[part], transforms[part] = result.agreement, result.transforms
             shown.update(len(part))
-        may_be_plain = agreements > min(_MIN_PLAIN_AGREEMENT, dense.MATCH_AGREEMENT)
-        thumbnails.measure_grounds(np.unique(pairs[may_be_plain]), workers)
+    may_be_plain = agreements > min(_MIN_PLAIN_AGREEMENT, dense.MATCH_AGREEMENT)
+    thumbnails.measure_grounds(np.unique(pairs[may_be_plain]), workers, show_progress)
+    with threadpool_limits(1, "blas"):
         # NaN, where it was not measured, is no plain ground. Of a scan, less of the ground is plain.
         shares = thumbnails.ground_shares[pairs].max(axis=1)
         partly_plain = (shares >= dense.PARTLY_PLAIN_GROUND_SHARE) & (shares < dense.PLAIN_GROUND_SHARE)

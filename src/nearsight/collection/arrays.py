@@ -48,6 +48,7 @@ def read_vectors(
     columns: Sequence[str] = (),
     *,
     empty_array: Callable[[tuple[int, int], Any], NDArray[Any]] = np.empty,
+    progress: Callable[[int], object] | None = None,
 ) -> VectorTable:
     """Read the vectors of all images, or of those that match, into one array.
 
@@ -60,6 +61,8 @@ def read_vectors(
         Further columns to read, such as ``("path", "label")``.
     empty_array : callable
         Given a shape and a dtype, returns the array that vectors are read into, such as one in a file.
+    progress : callable, optional
+        Called with numbers of images.
 
     Raises
     ------
@@ -85,6 +88,8 @@ def read_vectors(
         for name, values in lists.items():
             cells = batch.column(name).to_pylist()
             values += [decode_path(path) for path in cells] if name == "path" else cells
+        if progress is not None:
+            progress(len(batch))
     return VectorTable(ids, X[: len(ids)], lists)
 
 

@@ -252,12 +252,20 @@ class TestByParts:
 
     def test_sketches_overestimate_similarities_by_little(self):
         rng = np.random.default_rng(0)
-        X = unit_length((rng.normal(size=(3000, 90)) @ rng.normal(size=(90, 400)) + 3 * rng.normal(size=(3000, 400)))
-                        .astype(np.float32))  # fmt: skip
-        sketches = Sketches.of(X, 0).sketch(X)
-        surplus = (sketches @ sketches.T - X @ X.T)[np.triu_indices(len(X), 1)]
+        X = rng.normal(size=(3000, 90)) @ rng.normal(size=(90, 400)) + 3 * rng.normal(size=(3000, 400))
+        X = unit_length(X.astype(np.float32))
+        short = Sketches.of(X, 0).sketch(X)
+        surplus = (short @ short.T - X @ X.T)[np.triu_indices(len(X), 1)]
         assert np.mean(surplus < 0) < 0.003
         assert 0.02 < surplus.mean() < 0.2
+
+    def test_where_sketches_rule_out_too_many_pairs_all_are_compared(self, monkeypatch):
+        X = clustered(600, 400)
+        _, truth = nearest_neighbors(X, X, 5, own=np.arange(600), min_similarity=0.8, exact_rows=10**6)
+        monkeypatch.setattr(Sketches, "sketch", lambda self, X: np.zeros((len(X), 192), np.float32))
+        _, similarities = nearest_neighbors(X, X, 5, own=np.arange(600), min_similarity=0.8, exact_rows=100)
+        np.testing.assert_allclose(similarities, truth, atol=1e-5)
+        assert (truth > 0.8).any()
 
     def test_short_vectors_have_no_sketches(self):
         assert Sketches.of(vectors(100, 300), 0) is None
@@ -287,13 +295,14 @@ class TestByParts:
         assert sum(sizes) == 3000
         assert max(sizes) <= 4 * 3000 / (2 * 3000**0.5) + 1
 
-    def test_progress_counts_every_query_in_each_round(self):
+    @pytest.mark.parametrize("data", [clustered, vectors, lambda n: np.eye(n, dtype=np.float32)])
+    def test_progress_comes_in_steps_to_the_number_of_queries(self, data):
         calls = []
         nearest_neighbors(
-            clustered(1000), clustered(1000), 5, own=np.arange(1000), exact_rows=100, progress=calls.append
+            data(1000), data(1000), 5, own=np.arange(1000), exact_rows=100, progress=calls.append
         )
-        assert sum(calls) % 1000 == 0
-        assert sum(calls) >= 1000
+        assert sum(calls) == 1000
+        assert min(calls) > 0
 
     def test_euclidean_neighbors(self):
         X = clustered(3000) * np.random.default_rng(0).uniform(0.5, 2, (3000, 1)).astype(np.float32) + 5

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.estimators.neighbors import EXACT_ROWS, nearest_neighbors
+from nearsight.estimators.neighbors import EXACT_ROWS, ProgressCallback, nearest_neighbors
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -20,6 +20,7 @@ def candidate_pairs(
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
     n_threads: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Ints, Floats]:
     """Return the pairs of which one row is among the nearest neighbors of the other.
 
@@ -34,7 +35,7 @@ def candidate_pairs(
         In -1..1: the lowest cosine of a pair.
     splits : ndarray of shape (n,), int64, optional
         Only rows of different splits are paired; rows of split -1 are left out.
-    exact_rows, random_state, n_threads
+    exact_rows, random_state, n_threads, progress
         See `neighbors.nearest_neighbors`.
 
     Returns
@@ -54,6 +55,7 @@ def candidate_pairs(
             exact_rows=exact_rows,
             random_state=random_state,
             n_threads=n_threads,
+            progress=progress,
         )
         at, rank = np.nonzero(found >= 0)
         left.append(rows[at])

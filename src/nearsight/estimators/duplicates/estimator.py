@@ -74,6 +74,8 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         Draws the sample that parts are fitted on. With the default, 0, results are reproducible.
     n_threads : int, optional
         Of the searches for candidates; by default all cores. The result does not depend on it.
+    progress : bool or None, default False
+        Whether `fit` shows the searches' progress on stderr.
 
     Attributes
     ----------
@@ -131,6 +133,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         exact_rows: int = EXACT_ROWS,
         random_state: int | None = 0,
         n_threads: int | None = None,
+        progress: bool | None = False,
     ) -> None:
         self.threshold = threshold
         self.false_alarm_rate = false_alarm_rate
@@ -142,6 +145,7 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         self.exact_rows = exact_rows
         self.random_state = random_state
         self.n_threads = n_threads
+        self.progress = progress
 
     def fit(
         self,
@@ -200,9 +204,12 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
             exact_rows=self.exact_rows,
             random_state=self.random_state,
             n_threads=self.n_threads,
+            progress=self.progress,
         )
         pairs, similarities = search(vectors, splits=row_splits, hashes=row_hashes)
-        own_pairs = search(vectors[distinct], hashes=_hashes_of(row_hashes, distinct))[0]
+        own_pairs = np.empty((0, 2), np.int64)
+        if len(distinct):
+            own_pairs, _ = search(vectors[distinct], hashes=_hashes_of(row_hashes, distinct))
         scores, own_scores = np.split(
             self._scores(vectors, np.concatenate([pairs, distinct[own_pairs]])), [len(pairs)]
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nearsight.estimators.duplicates.candidate_pairs import best_pairs, compared_rows
-from nearsight.estimators.neighbors import unit_length
+from nearsight.estimators.neighbors import ProgressCallback, unit_length
 from nearsight.parallel import ordered_map
 
 Bits = NDArray[np.uint64]
@@ -42,6 +42,7 @@ def hash_pairs(
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
     n_threads: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Ints, Floats]:
     """Return the pairs of which one row's hash is among the nearest to any variant of the other's.
 
@@ -69,6 +70,8 @@ def hash_pairs(
         Draws the orders.
     n_threads : int, optional
         By default all cores. The result does not depend on it.
+    progress : callable, optional
+        Called with numbers of rows.
 
     Returns
     -------
@@ -92,7 +95,11 @@ def hash_pairs(
             return search.compare_all(block) if orders is None else search.compare(block, orders)
 
         with threadpool_limits(1, "blas"):
-            found += list(ordered_map(compare, blocks, n_threads=n_threads or cpu_count()))
+            results = ordered_map(compare, blocks, n_threads=n_threads or cpu_count())
+            for block, result in zip(blocks, results, strict=True):
+                found.append(result)
+                if progress is not None:
+                    progress(len(block))
     if not found:
         return np.empty((0, 2), np.int64), np.empty(0, np.float32)
     left, right, similarities = (np.concatenate(part) for part in zip(*found, strict=True))

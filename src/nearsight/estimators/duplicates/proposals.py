@@ -10,6 +10,7 @@ from nearsight.estimators.duplicates.candidate_pairs import candidate_pairs
 from nearsight.estimators.duplicates.hash_pairs import EXACT_ROWS as EXACT_HASH_ROWS
 from nearsight.estimators.duplicates.hash_pairs import hash_pairs, most_similar_variants
 from nearsight.estimators.neighbors import EXACT_ROWS
+from nearsight.progress import bar
 
 #: The hashes of rows, (n_variants, n, e), and the hashes of their edits, (n_edits, n, e).
 Hashes = tuple[NDArray[Any], NDArray[Any]]
@@ -39,6 +40,7 @@ def propose(
     exact_rows: int = EXACT_ROWS,
     random_state: int | None = 0,
     n_threads: int | None = None,
+    progress: bool | None = False,
 ) -> tuple[Ints, Floats]:
     """Return the pairs that may be duplicates, and their cosines.
 
@@ -52,6 +54,8 @@ def propose(
         hash of an edit 0.4 or `min_similarity`.
     min_hash_similarity : float
         A pair by vectors also needs hashes, of any variants, that are so similar.
+    progress : bool or None
+        Whether steps are shown on stderr.
 
     Returns
     -------
@@ -59,18 +63,25 @@ def propose(
         The lower row first; sorted.
     cosines : ndarray of shape (m,), float32
     """
-    pairs, similarities = candidate_pairs(
-        vectors,
-        n_neighbors=n_neighbors,
-        min_similarity=min_similarity,
-        splits=splits,
-        exact_rows=exact_rows,
-        random_state=random_state,
-        n_threads=n_threads,
-    )
+    n_compared = len(vectors) if splits is None else int((splits >= 0).sum())
+    with bar("comparing vectors", n_compared, progress=progress) as shown:
+        pairs, similarities = candidate_pairs(
+            vectors,
+            n_neighbors=n_neighbors,
+            min_similarity=min_similarity,
+            splits=splits,
+            exact_rows=exact_rows,
+            random_state=random_state,
+            n_threads=n_threads,
+            progress=shown.update,
+        )
     if hashes is None:
         return pairs, similarities
     plain, edited = hashes
+    searches = [(plain[1:], _MIN_COSINE_OF_WEAK_HASH)]
+    if len(edited):
+        # Among so many edits, many hashes are alike by chance, but none nearly equal.
+        searches.append((edited, min_similarity))
     if min_hash_similarity > -1:
         alike = most_similar_variants(plain, edited, pairs, n_threads=n_threads)
         pairs = pairs[alike >= min_hash_similarity]
@@ -85,12 +96,12 @@ def propose(
         n_threads=n_threads,
     )
     proposals = [pairs]
-    searches = [(plain[1:], _MIN_COSINE_OF_WEAK_HASH)]
-    if len(edited):
-        # Among so many edits, many hashes are alike by chance, but none nearly equal.
-        searches.append((edited, min_similarity))
-    for variants, min_cosine in searches:
-        hashed_pairs, hash_similarities = search_hashes(variants)
+    with bar("comparing hashes", n_compared, progress=progress) as shown:
+        found = [
+            search_hashes(variants, progress=lambda n: shown.update(n / len(searches)))
+            for variants, _ in searches
+        ]
+    for (_, min_cosine), (hashed_pairs, hash_similarities) in zip(searches, found, strict=True):
         is_likely = hash_similarities >= _SURE_HASH_SIMILARITY
         [unsure] = np.nonzero(~is_likely)
         is_strong = hash_similarities[unsure] >= _STRONG_HASH_SIMILARITY

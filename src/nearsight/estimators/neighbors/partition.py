@@ -16,9 +16,6 @@ from nearsight.parallel import ordered_map
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
 
-#: Called with the number of queries that were compared with one more part.
-Progress = Callable[[int], object]
-
 # Where many parts must be searched, a graph (usearch) takes longer still: for 30,000 rows 20.6 s of processor
 # time, and 10.8 s here with 136 of 346 parts for each, both at a recall of 0.99 (benchmarks/neighbors.py).
 
@@ -117,8 +114,7 @@ def search_by_parts(
     random_state: int | None,
     n_threads: int,
     is_enough: Callable[[], bool],
-    progress: Progress | None = None,
-) -> None:
+) -> bool:
     """Compare each query with the parts around it, one more at a time, until that is enough, or all.
 
     In each round, each query is compared with the part of the next rank. So a round compares every query
@@ -142,7 +138,11 @@ def search_by_parts(
     n_threads : int
     is_enough : callable
         Is asked after every round.
-    progress : callable, optional
+
+    Returns
+    -------
+    bool
+        Whether it was enough in the end.
     """
     sketches = Sketches.of(references, random_state)
     if sketches is None:
@@ -155,9 +155,10 @@ def search_by_parts(
         None if sketches is None or not best.has_limit else (short_queries, short_references),
     )  # fmt: skip
     if sketches is not None:
-        short_queries, short_references = (
-            np.ascontiguousarray(X[:, :N_DIRECTIONS]) for X in (short_queries, short_references)
-        )
+        # Contiguous, for faster products.
+        directed = np.ascontiguousarray(short_references[:, :N_DIRECTIONS])
+        short_queries = directed if queries is references else short_queries[:, :N_DIRECTIONS].copy()
+        short_references = directed
     parts = Parts(short_references, n_parts, random_state, n_threads)
     n_ranked, done = 0, 0
     while done < len(parts):
@@ -167,12 +168,12 @@ def search_by_parts(
             queries_of = _by_value(ranks[:, rank], len(parts))
             pairs = [(some, rows) for some, rows in zip(queries_of, parts.rows, strict=True) if len(some)]
             with threadpool_limits(1, "blas"):
-                for n_compared in ordered_map(comparison.compare, pairs, n_threads=n_threads):
-                    if progress is not None:
-                        progress(n_compared)
+                for _ in ordered_map(comparison.compare, pairs, n_threads=n_threads):
+                    pass
             if is_enough():
-                return
+                return True
         done = n_ranked
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +195,15 @@ class _Comparison:
     offsets: Floats | None
     sketches: tuple[Floats, Floats] | None
 
-    def compare(self, pair: tuple[Ints, Ints]) -> int:
-        """Compare some queries with the sorted rows of one part; return the number of queries."""
+    def compare(self, pair: tuple[Ints, Ints]) -> None:
+        """Compare some queries with the sorted rows of one part."""
         some, rows = pair
         for first in range(0, len(rows), _BLOCK_ROWS):
             columns = rows[first : first + _BLOCK_ROWS]
             for start in range(0, len(some), _BLOCK_ROWS):
                 lines = some[start : start + _BLOCK_ROWS]
-                if self.sketches is None or not self._compare_likely(lines, columns):
+                if self.sketches is None or not self._compare_likely(*self.sketches, lines, columns):
                     self._compare_all(lines, columns)
-        return len(some)
 
     def _compare_all(self, lines: Ints, columns: Ints) -> None:
         products = self.queries[lines] @ self.references[columns].T
@@ -212,10 +212,8 @@ class _Comparison:
         leave_out_own(products, self.own[lines], columns)
         self.best.merge(lines, columns, products)
 
-    def _compare_likely(self, lines: Ints, columns: Ints) -> bool:
+    def _compare_likely(self, queries: Floats, references: Floats, lines: Ints, columns: Ints) -> bool:
         """Compare the pairs whose sketches reach the limit, unless they are too many: then return False."""
-        assert self.sketches is not None
-        queries, references = self.sketches
         estimates = queries[lines] @ references[columns].T
         leave_out_own(estimates, self.own[lines], columns)
         limits = self.best.limits(lines)

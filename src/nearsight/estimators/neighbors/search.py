@@ -66,9 +66,10 @@ def nearest_neighbors(
 
     *Method*: up to `exact_rows`² products, all of them, block by block. Beyond, with PyTorch and an NVIDIA
     GPU, all of them there; of equally similar references any may be returned. Else references are put into
-    2 √m parts by k-means, and each query is compared with the parts around it, one more at a time, until of
-    the neighbors of 500 random queries at least 0.99 are found, less two standard errors; if need be, with
-    all parts, which is exact.
+    2 √m parts by k-means, those of 382 numbers and more by their 64 principal directions, and each query is
+    compared with the parts around it, one more at a time, until of the neighbors of 500 random queries at
+    least 0.99 are found, less two standard errors; if need be, with all references, which is exact. With a
+    `min_similarity`, sketches of long vectors rule out most pairs (`sketches`).
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ def nearest_neighbors(
     n_threads : int, optional
         By default all cores. The result does not depend on it.
     progress : callable, optional
-        Called with numbers of queries, n in all; more come if more than 8 parts must be searched.
+        Called with numbers of queries, n in all. Of a search by parts they say how many of the neighbors to
+        be found are found, so that equal numbers take about equally long.
 
     Returns
     -------
@@ -97,9 +99,10 @@ def nearest_neighbors(
 
     Notes
     -----
-    Costs n m d operations if exact, else 2 (n + m) √m d and at least 4 n √m d. Memory: the result, a block
-    for each thread, and 4 bytes for each part that a query is compared with. Of equally similar references
-    at the end of a list, the lower row is returned if the search is exact.
+    Costs n m d operations if exact, else 2 (n + m) √m d and at least 4 n √m d; with 192 in place of d where
+    sketches are used, and with 64 to rank parts of long vectors. Memory: the result, a block for each thread,
+    4 bytes for each part that a query is compared with, and 1 kB for each long vector. Of equally similar
+    references at the end of a list, the lower row is returned if the search is exact.
 
     Examples
     --------
@@ -201,23 +204,39 @@ def _search(
     truth = BestRows(len(measured), k, dtype, min_similarity)
     _compare_all(queries[measured], references, truth, own[measured], offsets, n_threads, None)
 
+    n_told = 0
+
     def is_enough() -> bool:
-        return _is_enough(truth.similarities, best.similarities[measured])
+        nonlocal n_told
+        recall = _least_recall(truth.similarities, best.similarities[measured])
+        if progress is not None:
+            # About every so many rounds as halved it before, what is missing is halved.
+            share = math.log(max(1 - recall, 1e-9)) / math.log(1 - _ENOUGH_RECALL)
+            n_now = int(len(queries) * min(1.0, max(0.0, share)))
+            if n_now > n_told:
+                progress(n_now - n_told)
+                n_told = n_now
+        return recall >= _ENOUGH_RECALL
 
     n_parts = n_parts_of(len(references))
-    search_by_parts(
+    found_enough = search_by_parts(
         queries, references, best,
         own=own, offsets=offsets, n_parts=n_parts, random_state=random_state, n_threads=n_threads,
-        is_enough=is_enough, progress=progress,
+        is_enough=is_enough,
     )  # fmt: skip
+    if not found_enough:  # by chance, sketches ruled out too many pairs
+        best = BestRows(len(queries), k, dtype, min_similarity)
+        _compare_all(queries, references, best, own, offsets, n_threads, None)
+    if progress is not None and n_told < len(queries):
+        progress(len(queries) - n_told)
     return best
 
 
-def _is_enough(truth: Floats, found: Floats) -> bool:
-    """Whether so many of the true neighbors were found that it cannot be by chance."""
+def _least_recall(truth: Floats, found: Floats) -> float:
+    """Return the share of the true neighbors that was found, less what may be by chance."""
     is_neighbor = truth > -np.inf
     if not is_neighbor.any():
-        return True
+        return 1.0
     # By similarity, since equally similar rows are equally right.
     last = np.where(is_neighbor, truth, np.inf).min(axis=1, keepdims=True)
     n_true = is_neighbor.sum(axis=1)
@@ -225,7 +244,7 @@ def _is_enough(truth: Floats, found: Floats) -> bool:
     recall = n_found.sum() / n_true.sum()
     deviations = n_found - recall * n_true
     error = np.sqrt((deviations**2).sum()) / n_true.sum()
-    return bool(recall - _N_ERRORS * error >= _ENOUGH_RECALL)
+    return float(recall - _N_ERRORS * error)
 
 
 def _compare_all(

@@ -54,7 +54,7 @@ class Sketches:
         return cls(np.hstack([directions.T, sums]).astype(references.dtype))
 
     def sketch(self, X: Floats) -> Floats:
-        """Return the (n, s + 1) sketches of vectors: products are as high as those of the vectors, or higher."""
+        """Return the (n, s + 1) sketches: their products are hardly ever below those of the vectors."""
         sketches = np.empty((len(X), self.weights.shape[1] + 1), self.weights.dtype)
         for start in range(0, len(X), _BLOCK_ROWS):
             rows, short = X[start : start + _BLOCK_ROWS], sketches[start : start + _BLOCK_ROWS]
