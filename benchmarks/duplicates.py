@@ -28,7 +28,7 @@ wrong for all.
 
 With --rows, a collection is filled with made rows and searched for copies: vectors are mixtures of two of
 FOLDER's, thumbnails are pieces of the same two side by side, and one in ten is a near copy of another row.
-On two idle cores, 100,000 rows take some 6 minutes, half of them to make the rows, and 4 GB on the disk. The
+On two cores, 100,000 rows take some minutes, two or three of them to make the rows, and 4 GB on the disk. The
 neighbors of a million take some 15 minutes and 6 GB of memory; all of the last command an hour or more, 18 GB
 on the disk and 10 GB of memory. TMPDIR names the folder of the rows and of temporary arrays.
 """

@@ -150,7 +150,7 @@ def search_by_parts(
     else:
         short_references = sketches.sketch(references)
         short_queries = short_references if queries is references else sketches.sketch(queries)
-    comparison = _Comparison(
+    search = _PartSearch(
         queries, references, best, own, offsets,
         None if sketches is None or not best.has_limit else (short_queries, short_references),
     )  # fmt: skip
@@ -168,7 +168,7 @@ def search_by_parts(
             queries_of = _by_value(ranks[:, rank], len(parts))
             pairs = [(some, rows) for some, rows in zip(queries_of, parts.rows, strict=True) if len(some)]
             with threadpool_limits(1, "blas"):
-                for _ in ordered_map(comparison.compare, pairs, n_threads=n_threads):
+                for _ in ordered_map(search.compare, pairs, n_threads=n_threads):
                     pass
             if is_enough():
                 return True
@@ -177,7 +177,7 @@ def search_by_parts(
 
 
 @dataclass(frozen=True, slots=True)
-class _Comparison:
+class _PartSearch:
     """Compares queries with the rows of a part.
 
     Attributes

@@ -13,7 +13,8 @@ Floats = NDArray[Any]
 N_DIRECTIONS = 64
 
 # Random sums of what those directions leave, and standard errors by which an estimate may be too low: of
-# pairs at the limit, one in 700 is lost, and of others fewer. Searches measure what they find in any case.
+# pairs right at the limit, one in 60 to one in 700 is lost (the former of equal rests), and of others fewer.
+# Searches measure what they find in any case.
 _N_SUMS, _N_ERRORS = 127, 3.0
 # Shorter vectors are compared as they are.
 _LEAST_TIMES = 2
