@@ -1,6 +1,7 @@
 """The client gives what the library gives."""
 
 import asyncio
+import csv
 import inspect
 import json
 from pathlib import Path
@@ -15,7 +16,8 @@ pytest.importorskip("fastapi")
 
 from nearsight import AsyncClient, Client, Collection, Embedder
 from nearsight.client import operations
-from nearsight.client.requests import Answer, raise_if_refused
+from nearsight.client.recommendation_operations import save_recommendation_rules
+from nearsight.client.requests import Answer, Request, raise_if_refused
 from nearsight.errors import (
     CollectionNotFoundError,
     FilterError,
@@ -238,6 +240,37 @@ def test_the_shop(remote, local, tmp_path):
     assert remote.baskets() == []
 
 
+def test_a_table_has_the_rows_of_the_library(remote, local, tmp_path):
+    [first, *_] = local.items()
+    assert remote.export(tmp_path / "all.csv") == local.export(tmp_path / "local.csv") == 6
+    with open(tmp_path / "all.csv", encoding="utf-8", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [item.id for item in remote.items()]
+    assert rows[first.id]["even"] == str(remote.get(first.id).metadata["even"]).lower()
+    assert remote.export(tmp_path / "two.csv", where="even = true") == 2
+    assert remote.export(str(tmp_path / "one.csv"), ids=[first.id]) == 1
+    assert remote.export(tmp_path / "none.csv", ids=[]) == 0
+    with pytest.raises(InvalidParameterError, match=r"\.csv"):
+        remote.export(tmp_path / "all.parquet")
+    with pytest.raises(FilterError):
+        remote.export(tmp_path / "new.csv", where="nowhere > 1")
+    assert not (tmp_path / "new.csv").exists()
+
+
+def test_rules_that_somebody_saves_between_reading_and_writing_stay(client, remote):
+    def late():
+        steps = save_recommendation_rules(remote, ["width > 2"], before=[])
+        write = steps.send((yield next(steps)))
+        yield Request("PUT", write.path, json={"rules": ["width > 1"]})
+        yield write
+
+    with pytest.raises(InvalidParameterError, match="meanwhile|changed"):
+        client.run(late())
+    assert remote.recommendation_rules() == ["width > 1"]
+    remote.save_recommendation_rules([], before=["width > 1"])
+    assert remote.recommendation_rules() == []
+
+
 def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
     _, secret = KeyStore(tmp_path).add("a", ["read", "embed"])
     backend = FakeBackend()
@@ -254,7 +287,7 @@ def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
             assert client.collections() == []
 
 
-def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
+def test_the_asynchronous_client_does_the_same(address, remote, local, photos, tmp_path):
     async def main():
         async with AsyncClient(address) as client:
             collection = client.collection("photos")
@@ -267,6 +300,10 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos):
             report = await made.add([image])
             twin = await client.create_collection("twin", like="photos")
             assert await twin.copy_from("photos", list(ids)) == len(ids)
+            assert await twin.export(tmp_path / "twin.csv") == len(ids)
+            await twin.save_recommendation_rules(["width > 1"], before=[])
+            with pytest.raises(InvalidParameterError, match="meanwhile"):
+                await twin.save_recommendation_rules([], before=[])
             await client.delete_collection("twin")
             await client.delete_collection("async")
             with pytest.raises(UnknownIdError):

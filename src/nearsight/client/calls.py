@@ -110,6 +110,7 @@ class CollectionCalls:
     undo_metadata = Call(operations.undo_metadata)
     remove = Call(operations.remove)
     copy_from = Call(operations.copy_from)
+    export = Call(operations.export)
     vectors = Call(operations.vectors)
     thumbnails = Call(operations.thumbnails)
     original = Call(operations.original)

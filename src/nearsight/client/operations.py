@@ -4,6 +4,7 @@ See `nearsight.client.requests` for what an operation is.
 """
 
 import base64
+import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
+from nearsight.artifacts import exported
 from nearsight.client.requests import Answer, Named, Operation, Request
 from nearsight.collection.results import AddReport, Item, Match, Metadata
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, ServiceError
@@ -27,6 +29,7 @@ _MAX_IMAGES, _MAX_BYTES = 32, 48 * 2**20
 _MAX_TEXTS = 1024
 _MAX_COPIED = 1000
 _PAGE = 1000
+_ALL = "path LIKE '%'"  # lets every image through
 #: How often a job is looked at.
 POLL_S = 0.5
 _TIMES = ("modified", "added", "taken")
@@ -335,10 +338,9 @@ def change_metadata(
     dict
         ``changed``, the images that changed, and ``change``, a number for `undo_metadata`.
     """
-    body = {"metadata": dict(metadata), "ids": None if ids is None else list(ids), "where": where}
-    facts: dict[str, int | None] = (
-        yield Request("PATCH", collection_path(collection, "items"), json=body)
-    ).json()
+    body = {"metadata": dict(metadata), **_named(ids, where)}
+    answer = yield Request("PATCH", collection_path(collection, "items"), json=body)
+    facts: dict[str, int | None] = answer.json()
     return facts
 
 
@@ -360,10 +362,8 @@ def remove(
     collection: Named, ids: Iterable[str] | None = None, *, where: str | None = None
 ) -> Operation[int]:
     """Remove images by id or by filter; return how many."""
-    body = {"ids": None if ids is None else list(ids), "where": where}
-    return int(
-        (yield Request("POST", collection_path(collection, "items", "delete"), json=body)).json()["removed"]
-    )
+    place = collection_path(collection, "items", "delete")
+    return int((yield Request("POST", place, json=_named(ids, where))).json()["removed"])
 
 
 def copy_from(collection: Named, source: str, ids: Iterable[str]) -> Operation[int]:
@@ -377,6 +377,27 @@ def copy_from(collection: Named, source: str, ids: Iterable[str]) -> Operation[i
         answer = yield Request("POST", collection_path(collection, "items", "copy"), json=body)
         n_added += answer.json()["added"]
     return n_added
+
+
+def export(
+    collection: Named, file: str | Path, *, where: str | None = None, ids: Iterable[str] | None = None
+) -> Operation[int]:
+    """Write images to a ``.csv`` file, with their ids and metadata; return the number of rows.
+
+    Parameters
+    ----------
+    where : str, optional
+        A filter; without it and `ids`, all images are written.
+    ids : iterable of str, optional
+        Only these images, in place of `where`.
+    """
+    if Path(file).suffix.lower() != ".csv":
+        raise InvalidParameterError(f"cannot export to {file}: a service writes .csv files only")
+    body = _named(ids, _ALL if ids is None and where is None else where)
+    table = (yield Request("POST", collection_path(collection, "items", "export"), json=body)).content
+    with exported(Path(file)) as handle:
+        handle.write(table)
+    return sum(1 for _ in csv.reader(io.StringIO(table.decode(), newline=""))) - 1
 
 
 def vectors(collection: Named, ids: Sequence[str]) -> Operation[NDArray[np.float32]]:
@@ -424,6 +445,10 @@ def item_of(facts: Mapping[str, Any]) -> Item:
 def collection_path(collection: Named, *parts: str) -> str:
     """Return the address of a collection, or of a part of it."""
     return "/".join(["/v1/collections", *(quote(part, safe="") for part in (collection.name, *parts))])
+
+
+def _named(ids: Iterable[str] | None, where: str | None) -> dict[str, Any]:
+    return {"ids": None if ids is None else list(ids), "where": where}
 
 
 def _page_request(collection: Named, where: str | None, offset: int, limit: int) -> Request:

@@ -90,6 +90,8 @@ def raise_if_refused(answer: Answer) -> None:
         raise ServiceError(f"the service answers {answer.status}", answer.status) from None
     if code == "collection_not_found":
         raise errors.CollectionNotFoundError(message)
+    if code == "rules_changed":
+        raise errors.InvalidParameterError(message)
     kind = getattr(errors, str(code), None)
     if isinstance(kind, type) and issubclass(kind, NearsightError) and kind not in (ImageError, ServiceError):
         raise kind(message)
