@@ -93,9 +93,13 @@ class PageService:
 
         backend = FakeBackend()
         model = ModelSource("onnx:/fake.onnx", lambda: backend.spec, lambda: backend, _no_texts)
+        # What a collection can be moved to.
+        other = FakeBackend(1)
+        new = ModelSource("onnx:/new.onnx", lambda: other.spec, lambda: other, _no_texts)
         self.root = data.parent / "files"
         settings = ServerSettings(data=str(data), n_threads=2, api_key=key, root=(f"files={self.root}",))
-        app = create_app(Service(settings, {"default": model}))
+        self.service = Service(settings, {"default": model, "new": new})
+        app = create_app(self.service)
         self.key = key
         self._server = Listener(
             uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)

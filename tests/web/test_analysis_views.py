@@ -173,6 +173,32 @@ def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, 
     assert n_images() == 25
 
 
+def test_what_the_selection_puts_into_the_trash_leaves_the_duplicates_too(page, page_service, album):
+    decided = page_service.client.get("/v1/collections/album/duplicates/decisions").json()["decisions"]
+    for decision in decided:
+        page_service.client.post(
+            "/v1/collections/album/duplicates/decisions",
+            json={"ids": decision["ids"], "decision": "undecided"},
+        ).raise_for_status()
+    page.goto(f"#/{album}/images")
+    page.get_by_label("small.png", exact=True).click()
+    page.goto(f"#/{album}/duplicates")
+    page.locator(".pair").get_by_text("00.png").wait_for()
+    page.get_by_role("button", name="Trash", exact=True).click()
+    page.get_by_text("Nothing left to decide").wait_for()
+    page.locator(".edited").get_by_text("small.png").wait_for()
+    # The bars are one above the other.
+    page.goto(f"#/{album}/images")
+    page.get_by_label("03.png", exact=True).click()
+    boxes = [bar.bounding_box() for bar in page.locator(".bars > *").all()]
+    assert len(boxes) == 2
+    assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+    page.keyboard.press("Control+z")
+    page.get_by_text("1 file put back").wait_for()
+    page.goto(f"#/{album}/duplicates")
+    page.locator(".pair").get_by_text("00.png").wait_for()
+
+
 def test_the_audit_names_issues_and_what_is_marked_goes_to_the_trash_and_back(page, page_service, album):
     expected = page_service.client.get("/v1/collections/album/audit").json()["counts"]
     page.goto(f"#/{album}/audit")

@@ -5,6 +5,11 @@ import io
 import pytest
 from PIL import Image
 
+from nearsight.collection.upgrade import Upgrade
+
+from fake import FakeBackend
+from sample_images import texture
+
 pytestmark = pytest.mark.slow
 
 
@@ -19,10 +24,14 @@ def add(service, name, images, **metadata):
     service.post(f"/v1/collections/{name}/items", files=files).raise_for_status()
 
 
-def png(color, size=(60, 44)):
+def encoded(image):
     file = io.BytesIO()
-    Image.new("RGB", size, color).save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
+
+
+def png(color, size=(60, 44)):
+    return encoded(Image.new("RGB", size, color))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +133,38 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
     page.wait_for_url("**/#/two-blues/images")
     page.get_by_label("blue01.png", exact=True).wait_for()
     assert sorted(titles(page)) == ["blue00.png", "blue01.png"]
+
+
+def test_a_collection_that_moves_is_searched_by_either_model(page, page_service):
+    client = page_service.client
+    client.post("/v1/collections", json={"name": "moving"}).raise_for_status()
+    images = {f"{n:02}.png": encoded(texture(60, 44, n)) for n in range(60)}
+    for start in (0, 30):
+        add(client, "moving", dict([*images.items()][start : start + 30]))
+    page.goto("#/moving/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    assert page.get_by_label("Search by", exact=True).count() == 0
+    # An upgrade is under way: of fifty-two images, vectors of both models are there.
+    collection = page_service.service.catalog.open("moving")
+    Upgrade(collection, FakeBackend(1), model="onnx:/new.onnx").sample(52, progress=False)
+    page.reload()
+    page.get_by_text("This collection is moving to the model new.").wait_for()
+    page.get_by_label("07.png", exact=True).dblclick()
+    page.get_by_role("button", name="More like this").click()
+    page.get_by_label("Search by", exact=True).select_option("new")
+    page.get_by_text("of the images have its vectors").wait_for()
+    page.reload()
+    page.get_by_text("of the images have its vectors").wait_for()
+    [id] = [item["id"] for item in client.get("/v1/collections/moving/items").json()["items"] if item["path"].endswith("07.png")]
+    by_new = client.post("/v1/collections/moving/search", json={"id": id, "model": "new", "k": 500}).json()
+    assert titles(page)[:3] == [f"{hit['similarity']:.3f} · {hit['path'].split('/')[-1]}" for hit in by_new["hits"][:3]]
+    # What only the model in use can do is said.
+    page.get_by_label("Search by words").fill("a texture")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("leave out text").wait_for()
+    page.errors.clear()
+    page.get_by_role("button", name="Clear", exact=True).click()
+    page.get_by_text("60 images").last.wait_for()
 
 
 def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):

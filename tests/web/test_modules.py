@@ -9,7 +9,8 @@ WEB = Path(__file__).parents[2] / "src" / "nearsight" / "web"
 MODULES = sorted(path for path in WEB.rglob("*.js") if path.parent.name != "vendor")
 SHEETS = sorted(WEB.rglob("*.css"))
 _IMPORT = re.compile(r'^(import|export) \{([^}]*)\} from "([^"]+)";$', re.M)
-_COMMENT = re.compile(r"/\*.*?\*/|(?<![:\"'])//[^\n]*", re.S)
+# The stars of "image/*" open none.
+_COMMENT = re.compile(r"(?<!\w)/\*.*?\*/|(?<![:\"'])//[^\n]*", re.S)
 
 
 def names(listed):

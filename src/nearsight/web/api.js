@@ -68,12 +68,13 @@ export class Collection extends Resource {
   original = (id) => this.url(`items/${id}/original`);
   upload = (files) => this.post("items", form({ image: files }));
 
-  /** @param {{parts?: {file?: File, id?: string, isNot?: boolean}[], text?: string, notText?: string[], where?: string, cluster?: string}} query */
-  search({ parts = [], text, notText = [], where, cluster }, { k, offset, signal } = {}) {
+  // A part is a `file` or the `id` of an image. `by` is the model that an upgrade moves to: it finds one page.
+  search({ parts = [], text, notText = [], where, cluster, by }, { k, offset, signal } = {}) {
     const of = (key, isNot) => parts.filter((part) => part[key] && Boolean(part.isNot) === isNot).map((part) => part[key]);
-    const query = { id: of("id", false), not_id: of("id", true), text: text || null, not_text: notText, where: where || null, cluster: cluster || null, k, offset };
+    const query = { id: of("id", false), not_id: of("id", true), text, not_text: notText, where, cluster, k, ...(by ? { model: by } : { offset }) };
     const files = { image: of("file", false), not_image: of("file", true) };
-    return this.post("search", parts.some(({ file }) => file) ? form({ ...files, ...query }) : query, { signal });
+    const asked = Object.fromEntries(Object.entries(query).filter(([, value]) => value != null && value.length !== 0));
+    return this.post("search", parts.some(({ file }) => file) ? form({ ...files, ...query }) : asked, { signal });
   }
 
   /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */

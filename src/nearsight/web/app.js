@@ -4,7 +4,7 @@ import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Failure, Form, html, render, useAnswer, useEffect, useKeys, useState, Wait, written } from "./ui.js";
+import { announce, count, Dialog, Failure, Form, html, render, useAnswer, useEffect, useEvent, useKeys, useState, Wait, written } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -39,11 +39,7 @@ function App() {
   const [showsKeys, setShowsKeys] = useState(false);
   const [session] = useAnswer(() => service.get("session"), []);
   const [collections, error, load] = useAnswer(() => service.get("collections").then(({ collections }) => collections.map((facts) => new Collection(facts))), []);
-  useEffect(() => {
-    const changed = () => setRoute(current());
-    addEventListener("hashchange", changed);
-    return () => removeEventListener("hashchange", changed);
-  }, []);
+  useEvent("hashchange", () => setRoute(current()));
   useKeys("Everywhere", {
     "?": ["show this list", () => setShowsKeys(true)],
     "/": ["search", () => document.querySelector("[data-search]")?.focus()],
@@ -64,7 +60,7 @@ function App() {
     <header class="bar">
       <a class="brand" href="#/"><img src=${new URL("icon.svg", import.meta.url).href} alt="" width="26" height="26" />nearsight</a>
       ${collection && html`<${CollectionChoice} collections=${collections} current=${collection} view=${route.view} />`}
-      <span class="space"></span>
+      <span class="space" />
       <${ThemeButton} />
       <button onClick=${() => setShowsKeys(true)} aria-label="Keys" title="Keys (?)">?</button>
       ${session?.needs_key && html`<button onClick=${() => service.delete("session").then(() => location.reload())}>Sign out</button>`}
@@ -105,14 +101,14 @@ function SignIn({ done }) {
     <h1>nearsight</h1>
     <p>This service needs a key. <code>nearsight keys add NAME</code> makes one, on the machine that it runs on.</p>
     <label>Key <input type="password" autocomplete="current-password" required ...${written(key, setKey)} /></label>
-    <button class="main">Sign in</button></${Form}></main>`;
+    <button class="main">Sign in</button><//></main>`;
 }
 
 function KeyList({ close }) {
   return html`<${Dialog} title="Keys" close=${close}>${keyList().map(([title, keys]) => html`
     <h3>${title}</h3><dl class="keys">${keys.map(([names, does]) => html`
       <div><dt>${names.map((name) => html`<kbd>${name.replace("Arrow", "")}</kbd> `)}</dt><dd>${does}</dd></div>`)}</dl>`)}
-  </${Dialog}>`;
+  <//>`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

@@ -65,10 +65,11 @@ export class Matches extends PagedSource {
   }
 
   async read(page) {
-    const { hits, next } = await this.collection.search(this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
+    const { hits, next, bridge } = await this.collection.search(this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
     // How many there are is known when the last page has come.
     this.count = Math.max(this.count, page * PAGE + hits.length + (next ? PAGE : 0));
     if (!next) this.count = page * PAGE + hits.length;
-    return hits.map((hit) => this.cell(hit, hit.similarity.toFixed(3)));
+    this.bridge = bridge;
+    return hits.map((hit) => this.cell(hit, `${hit.similarity.toFixed(3)}${hit.by === "bridge" ? " (estimated)" : ""}`));
   }
 }

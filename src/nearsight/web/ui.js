@@ -14,7 +14,8 @@ export const number = (n) => n.toLocaleString("en");
 
 export const count = (n, noun, plural = `${noun}s`) => `${number(n)} ${n === 1 ? noun : plural}`;
 
-/** The name of a file without its folders. */
+export const percent = (share) => `${Math.round(100 * share)} %`;
+
 export const fileName = (path) => path.split("/").at(-1) || path;
 
 /**
@@ -34,14 +35,21 @@ export function useAnswer(ask, dependencies) {
   return [state.value, state.error, again];
 }
 
+/** Hear an event as long as the component is there; the latest render answers it. */
+export function useEvent(kind, heard, target = window) {
+  const latest = useRef();
+  latest.current = heard;
+  useEffect(() => {
+    const stop = new AbortController();
+    target.addEventListener(kind, (event) => latest.current(event), { signal: stop.signal });
+    return () => stop.abort();
+  }, []);
+}
+
 /** Draw a component anew when its target says that it has changed. */
 export function useChanges(target) {
   const [, draw] = useState(0);
-  useEffect(() => {
-    const changed = () => draw((n) => n + 1);
-    target.addEventListener("change", changed);
-    return () => target.removeEventListener("change", changed);
-  }, []);
+  useEvent("change", () => draw((n) => n + 1), target);
 }
 
 /** Run an effect when something changes, but not at first: what is written at once stays. */
@@ -60,8 +68,13 @@ export function useKeys(title, keys) {
   useLayoutEffect(() => addKeys(title, () => latest.current || {}), []);
 }
 
-/** The `data-id` around what has the focus. */
 export const focused = () => document.activeElement?.closest("[data-id]")?.dataset.id;
+
+/** Keys that go through images or groups one by one. */
+export const steps = (noun, step) => ({
+  "ArrowRight j": [`next ${noun}`, () => step(1)],
+  "ArrowLeft k": [`${noun} before`, () => step(-1)],
+});
 
 /** Keys that move the focus among the tiles of a board, each the first thing in an element with a `data-id`. */
 export const arrows = (board) => ({ "ArrowRight ArrowLeft": ["next, and the one before", ({ key }) => {
@@ -86,7 +99,6 @@ export function useOrder() {
   };
 }
 
-/** The properties of an input into which a person writes a value. */
 export const written = (value, set) => ({ value, onInput: (event) => set(event.target.value) });
 
 /** What a person writes into a field: its value, `set`, and the properties of the input. */
@@ -98,7 +110,6 @@ export function useField(first) {
 /** The properties of a field for the name of something that the service keeps. */
 export const NAMING = { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", maxlength: 64, title: "letters, digits, - and _" };
 
-/** What a field with a list offers. */
 export function Options({ id, values }) {
   return html`<datalist id=${id}>${values.map((value) => html`<option value=${value} />`)}</datalist>`;
 }
@@ -116,10 +127,10 @@ export function Form({ send, children, ...props }) {
   return html`<form ...${props} onSubmit=${submit}>${children}<${Failure} error=${error} /></form>`;
 }
 
-/** What has been done, and how to undo it. The one that came last answers the key. */
-export function UndoBar({ text, undo, label = "Undo", close }) {
+/** What has been done, and how to undo it: a line above a view, or with `close` a bar over it. The one that came last answers the key. */
+export function LastChange({ text, undo, label = "Undo", close }) {
   useKeys("Undo", undo && { "Ctrl+z": ["undo the latest change", undo] });
-  return html`<p class="undo-bar" role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
+  return html`<p class=${close ? "" : "line edited"} role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
     ${close && html`<button aria-label="Close" onClick=${close}>✕</button>`}</p>`;
 }
 
@@ -127,13 +138,12 @@ export function Wait({ error, children = "Loading…" }) {
   return error ? html`<${Failure} error=${error} />` : html`<p class="wait">${children}</p>`;
 }
 
-/** What went wrong, if anything did. */
 export function Failure({ error }) {
   return error && html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
 }
 
 export function Empty({ title, children, isPage }) {
-  return html`<div class="empty"><${isPage ? "h1" : "h2"}>${title}</${isPage ? "h1" : "h2"}>${children}</div>`;
+  return html`<div class="empty"><${isPage ? "h1" : "h2"}>${title}<//>${children}</div>`;
 }
 
 /** A dialog over the page. Its first field has the focus; the browser keeps it inside, and Escape closes. */

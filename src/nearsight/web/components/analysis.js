@@ -1,7 +1,7 @@
 // An analysis: its latest result, or the button that starts it; progress while it runs.
 
-import { followJob, service } from "../api.js";
-import { JobProgress, OPEN } from "./job.js";
+import { service } from "../api.js";
+import { JobProgress, OPEN, useFollowed } from "./job.js";
 import { Empty, Failure, html, useAnswer, useEffect, useRef, useState, Wait } from "../ui.js";
 
 /** Returns {result, error, job, start, reload, follow}. `read` answers the latest result. */
@@ -10,8 +10,8 @@ export function useAnalysis(collection, kind, read) {
   const [failure, setFailure] = useState();
   const latest = useRef();
   latest.current = read;
-  // A job that ends reads as the latest render does.
-  const [result, unread, reload] = useAnswer(() => latest.current(), [collection.name]);
+  // A job that ends reads as the latest render does; images that leave the collection, or come back, change the result.
+  const [result, unread, reload] = useAnswer(() => latest.current(), [collection.name, collection.images]);
   useEffect(() => {
     // One that was started before the page was loaded again is still followed, unless another was started meanwhile.
     service.get("jobs").then(({ jobs }) => {
@@ -19,10 +19,10 @@ export function useAnalysis(collection, kind, read) {
       follow((now) => now ?? running);
     }, setFailure);
   }, [collection.name]);
-  useEffect(() => OPEN.includes(job?.state) && followJob(job.id, (told) => {
+  useFollowed(job, (told) => {
     follow(told);
     if (told.state === "done") reload();
-  }), [job?.id]);
+  });
   const start = (options) => collection.post(kind, options).then((job) => { setFailure(); follow(job); }, setFailure);
   const isMissing = unread?.status === 404;
   return { result, job, isMissing, error: failure ?? (isMissing ? undefined : unread), start, reload, follow };
@@ -31,11 +31,10 @@ export function useAnalysis(collection, kind, read) {
 /** Progress, failure, and the first start of an analysis. Children are shown when there is a result. */
 export function Analysis({ analysis, title, button, explanation, children }) {
   const { job, error, isMissing, result, start } = analysis;
-  const isRunning = job && OPEN.includes(job.state);
   return html`
     <${Failure} error=${error} />
-    ${job && html`<${JobProgress} job=${{ ...job, isRunning }} title=${button} />`}
-    ${isMissing && !isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button></${Empty}>`}
+    ${job && html`<${JobProgress} job=${job} title=${button} />`}
+    ${isMissing && !OPEN.includes(job?.state) && html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button><//>`}
     ${result && children}
     ${!result && !isMissing && !error && html`<${Wait} />`}`;
 }

@@ -15,7 +15,6 @@ export const KINDS = {
 
 export const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 
-/** A condition in the language of filters. */
 export function conditionText({ field, is, value }, type) {
   const written = type === "double" ? Number(value) : quoted(value);
   return {
@@ -25,7 +24,6 @@ export function conditionText({ field, is, value }, type) {
   }[is];
 }
 
-/** @param {{fields: Record<string, string>, kinds: typeof KINDS, button: string, add: (condition: object) => void}} options */
 export function ConditionForm({ fields, kinds = KINDS, button, add }) {
   const names = Object.keys(fields);
   const [field, setField] = useState(names[0]);
@@ -42,5 +40,5 @@ export function ConditionForm({ fields, kinds = KINDS, button, add }) {
     <select aria-label="Field" ...${written(field, (name) => { setField(name); setChosen(); })}>${names.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}</select>
     <select aria-label="Condition" ...${written(kind[0], setChosen)}>${these.map(([is, words]) => html`<option value=${is}>${words}</option>`)}</select>
     ${kind[2] && html`<input aria-label="Value" required type=${{ double: "number", date: "date" }[type] ?? "text"} step="any" ...${value.props} />`}
-    <button>${button}</button></${Form}>`;
+    <button>${button}</button><//>`;
 }

@@ -13,6 +13,6 @@ export function GridView({ source, selection, size = 168, more }) {
     return () => grid.current.destroy();
   }, [size]);
   useEffect(() => { if (source) grid.current.setSource(source); }, [source, size]);
-  return html`<div ref=${element} class="grid-view" aria-label="Images"></div>
+  return html`<div ref=${element} class="grid-view" aria-label="Images" />
     ${opened != null && source && html`<${Viewer} ...${{ source, selection, more }} index=${opened} close=${() => open()} />`}`;
 }

@@ -24,12 +24,8 @@ export class Grid {
     this.focused = 0;
     this.position = 0;
     element.classList.add("grid");
-    element.tabIndex = 0;
-    element.setAttribute("role", "listbox");
-    element.setAttribute("aria-multiselectable", "true");
-    this.spacer = element.appendChild(document.createElement("div"));
-    this.spacer.className = "grid-spacer";
-    this.spacer.setAttribute("role", "presentation");
+    Object.assign(element, { tabIndex: 0, role: "listbox", ariaMultiSelectable: "true" });
+    this.spacer = element.appendChild(division({ className: "grid-spacer", role: "presentation" }));
     element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     element.addEventListener("click", (event) => this.clicked(event));
     element.addEventListener("dblclick", () => this.open(this.focused));
@@ -47,7 +43,6 @@ export class Grid {
     this.element.replaceChildren();
   }
 
-  /** @param {Source} source */
   setSource(source) {
     this.source = source;
     this.cells.forEach((cell) => cell.remove());
@@ -118,7 +113,11 @@ export class Grid {
     let missing = false;
     for (let index = first; index <= last; index++) {
       let cell = this.cells.get(index);
-      if (!cell) this.cells.set(index, (cell = this.element.appendChild(newCell(index))));
+      if (!cell) {
+        cell = this.element.appendChild(division({ className: "cell", id: `cell-${index}`, role: "option", ariaLabel: `Image ${index + 1}`, ariaPosInSet: index + 1 }));
+        cell.dataset.index = index;
+        this.cells.set(index, cell);
+      }
       if (!cell.dataset.id) missing = !this.fill(cell, index) || missing;
       cell.style.transform = `translate(${(index % this.columns) * this.size}px, ${
         Math.floor(index / this.columns) * this.size - this.scroll.offset}px)`;
@@ -143,15 +142,14 @@ export class Grid {
     const caption = document.createElement("span");
     caption.textContent = item.note ? `${item.note} · ${item.title}` : item.title;
     cell.replaceChildren(image, caption);
-    cell.setAttribute("aria-label", caption.textContent || `Image ${index + 1}`);
-    cell.setAttribute("aria-setsize", String(this.source.count));
+    cell.ariaLabel = caption.textContent || cell.ariaLabel;
+    cell.ariaSetSize = this.source.count;
     this.mark(cell, index);
     return true;
   }
 
   mark(cell, index) {
-    const selected = this.selection.has(cell.dataset.id);
-    cell.setAttribute("aria-selected", String(selected));
+    cell.ariaSelected = this.selection.has(cell.dataset.id);
     cell.classList.toggle("focused", index === this.focused);
     if (index === this.focused) this.element.setAttribute("aria-activedescendant", cell.id);
   }
@@ -193,13 +191,4 @@ export class Grid {
   }
 }
 
-function newCell(index) {
-  const cell = document.createElement("div");
-  cell.className = "cell";
-  cell.id = `cell-${index}`;
-  cell.dataset.index = String(index);
-  cell.setAttribute("role", "option");
-  cell.setAttribute("aria-label", `Image ${index + 1}`);
-  cell.setAttribute("aria-posinset", String(index + 1));
-  return cell;
-}
+const division = (properties) => Object.assign(document.createElement("div"), properties);

@@ -63,5 +63,5 @@ export function Heat({ collection, detector: { name }, image, trial, opacity }) 
   useEffect(() => { if (grid) draw(canvas.current, grid, trial > 0 ? trial : 1); }, [grid, trial]);
   return html`<div class="heat"><img src=${collection.url(`${place}/${isGone ? "preview" : "original"}`)} alt=${image.path}
       width=${image.width} height=${image.height} onError=${() => setIsGone(true)} style=${{ filter: `grayscale(${grid ? opacity : 0}%)` }} />
-    <canvas ref=${canvas} style=${{ opacity: opacity / 100 }} aria-hidden="true"></canvas></div>`;
+    <canvas ref=${canvas} style=${{ opacity: opacity / 100 }} aria-hidden="true" /></div>`;
 }

@@ -1,46 +1,46 @@
 // A job that a dialog started: how far it is, or why it failed.
 
 import { followJob, service } from "../api.js";
-import { count, Failure, fileName, html, number, useEffect, useRef, useState } from "../ui.js";
+import { count, Failure, fileName, html, number, useEffect, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
 
+/** Follow a job as long as it runs. Returns whether it does. */
+export function useFollowed(job, told) {
+  const isOpen = OPEN.includes(job?.state);
+  useEffect(() => isOpen && job.id && followJob(job.id, told), [job?.id, isOpen]);
+  return isOpen;
+}
+
 /** Returns the job's facts, {run, isRunning, failure}. `run` takes the promise of a started job. */
 export function useJob(done) {
   const [state, setState] = useState({});
-  const stop = useRef(() => {});
-  useEffect(() => () => stop.current(), []);
-  const told = (job) => {
+  const isRunning = useFollowed(state, (job) => {
     setState(job);
     if (job.state === "done") done(job);
-  };
+  });
   const run = (started) => {
     setState({ state: "queued" });
-    started.then((job) => {
-      setState(job ?? {});
-      if (job) stop.current = followJob(job.id, told);
-    }, (failure) => setState({ failure }));
+    started.then((job) => setState(job ?? {}), (failure) => setState({ failure }));
   };
-  return { ...state, run, isRunning: OPEN.includes(state.state) };
+  return { ...state, run, isRunning };
 }
 
-/** How far a job is. */
 export function JobBar({ job }) {
-  return html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress"></progress>
+  return html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress" />
     <span class="soft">${job.message || "waiting"}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}</span>`;
 }
 
 export function JobProgress({ job, title, stop = "Cancel" }) {
   if (job.failure) return html`<${Failure} error=${job.failure} />`;
   if (job.state === "failed") return html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`;
-  if (!job.isRunning) return null;
+  if (!OPEN.includes(job.state)) return null;
   return html`<div class="card job" role="status"><strong>${title}</strong>
     <${JobBar} job=${job} />
     ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`)}>${stop}</button>`}</div>`;
 }
 
-/** Files that could not be read, and why. */
 export function FailureList({ failed, retry }) {
   if (!failed.length) return null;
   return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>

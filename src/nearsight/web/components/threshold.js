@@ -41,9 +41,9 @@ export function ThresholdControl({ collection, detector, trial, setTrial, change
   const moved = Math.abs(trial - inUse) > 1e-9;
   const images = [...effect.become_defects, ...effect.become_good], n = effect.n_changed;
   const become = effect.become_good.length ? "pass as good" : n === 1 ? "become a defect" : "become defects";
-  return html`<section class="card threshold" aria-label="Threshold"><div class="line"><h2>Threshold ${trial.toFixed(2)}</h2><span class="space"></span>
+  return html`<section class="card threshold" aria-label="Threshold"><div class="line"><h2>Threshold ${trial.toFixed(2)}</h2><span class="space" />
       <span class="soft">${count(effect.images_above, "image")} above</span></div>
-    <${Axis} document=${document} trial=${trial} setTrial=${setTrial} />
+    <${Axis} ...${{ document, trial, setTrial }} />
     <p role="status"><strong>Expected false alarms: ${percent(effect.expected_rate)}</strong> of good images.
       <span class="soft">${` With ${document.held_out} held out, the rate of this detector is between ${percent(low)} and ${percent(high)} (95 % sure).`}</span></p>
     ${effect.confirmed_defects_missed > 0 && html`<p class="warn">${count(effect.confirmed_defects_missed, "confirmed defect")} would be missed.</p>`}

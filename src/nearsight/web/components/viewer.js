@@ -2,7 +2,7 @@
 
 import { Photograph } from "./photograph.js";
 import { go } from "../route.js";
-import { Dialog, fileName, html, number, useAnswer, useEffect, useKeys, useState } from "../ui.js";
+import { Dialog, fileName, html, number, steps, useAnswer, useEffect, useKeys, useState } from "../ui.js";
 
 export function Viewer({ source, index: first, close, selection, more = ({ id }) => go(source.collection, "images", { like: id }) }) {
   const { collection } = source;
@@ -14,8 +14,7 @@ export function Viewer({ source, index: first, close, selection, more = ({ id })
     return () => { isCurrent = false; };
   }, [index]);
   useKeys("Image", {
-    "ArrowRight j": ["next image", () => setIndex((at) => Math.min(at + 1, source.count - 1))],
-    "ArrowLeft k": ["image before", () => setIndex((at) => Math.max(at - 1, 0))],
+    ...steps("image", (by) => setIndex((at) => Math.min(Math.max(at + by, 0), source.count - 1))),
     Space: ["select or deselect", () => cell && selection.toggle(cell.id)],
   });
   const [facts] = useAnswer(() => (cell ? collection.item(cell.id) : Promise.resolve()), [cell?.id]);
@@ -30,10 +29,9 @@ export function Viewer({ source, index: first, close, selection, more = ({ id })
           <button onClick=${() => selection.toggle(cell.id)}>Select</button></div>
         ${facts?.id === cell.id && html`<${Facts} facts=${facts} />`}
       </aside>
-    </div></${Dialog}>`;
+    </div><//>`;
 }
 
-/** Names and values, one below another. */
 export function FactList({ rows }) {
   return html`<dl class="facts">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }

@@ -19,7 +19,7 @@ export function MapOfImages({ collection, selection }) {
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">
       ${analysis.result && html`<${Board} key=${collection.name} ...${{ collection, selection }} result=${analysis.result} start=${analysis.start} />`}
-    </${Analysis}></div>`;
+    <//></div>`;
 }
 
 function Board({ collection, selection, result, start }) {
@@ -81,7 +81,7 @@ function Board({ collection, selection, result, start }) {
     </form>
     <${Failure} error=${failure} />
     <div class="map-board">
-      <div ref=${element} class="map-place"></div>
+      <div ref=${element} class="map-place" />
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
         <img src=${collection.thumbnail(points.ids[hover.point])} alt="" />
         ${names.get(codes[hover.point]) ?? ""}</div>`}
@@ -105,7 +105,7 @@ function Legend({ coloring, hidden, toggle }) {
   return html`<div class="legend">${scale && html`<${Scale} ends=${scale} colorOf=${colorOf} />`}
     <ul aria-label="Colors">${rows.map(([code, size]) => html`<li><label>
     <input type="checkbox" checked=${!hidden.includes(code)} onChange=${() => toggle(code)} />
-    <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))}></span>
+    <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))} />
     <span title=${names.get(code)}>${names.get(code) ?? `Cluster ${code}`}</span>
     <span class="soft">${number(size)}</span></label></li>`)}</ul></div>`;
 }
@@ -117,7 +117,7 @@ function Scale({ ends, colorOf }) {
     const stops = Array.from({ length: 9 }, (_, at) => css(colorOf(Math.round((at / 8) * 1023))));
     bar.current.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   }, []);
-  return html`<div class="scale"><div class="scale-bar" ref=${bar}></div><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
+  return html`<div class="scale"><div class="scale-bar" ref=${bar} /><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
 }
 
 /** How points are colored: a code for each, its name and its color. The clusters are those that the page shows now. */

@@ -1,8 +1,8 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
-import { followJob, service } from "../api.js";
-import { FailureList, JobBar, OPEN } from "../components/job.js";
-import { count, Failure, Form, html, number, Options, useAnswer, useEffect, useState, Wait, written } from "../ui.js";
+import { service } from "../api.js";
+import { FailureList, JobBar, OPEN, useFollowed } from "../components/job.js";
+import { count, Failure, Form, html, number, Options, useAnswer, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
@@ -35,7 +35,7 @@ function FolderForm({ collection, roots, started }) {
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
     <label>Folder <input list="roots" required ...${written(folder, setFolder)} /></label>
     <${Options} id="roots" values=${roots} />
-    <button class="main">Add the folder</button></${Form}>`;
+    <button class="main">Add the folder</button><//>`;
 }
 
 function UploadForm({ collection, reload }) {
@@ -71,7 +71,7 @@ function UploadForm({ collection, reload }) {
     <h2>Files of this machine</h2>
     <p>Drop images here, or choose them. They are copied to the server.</p>
     <label class="button main">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
-    ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload"></progress>
+    ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload" />
       <p role="status">${count(state.added, "image")} added, ${number(state.exists)} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
     <${FailureList} failed=${state.failed} retry=${again} />
   </div>`;
@@ -80,11 +80,10 @@ function UploadForm({ collection, reload }) {
 function JobCard({ job: first, collection, changed }) {
   const [job, setJob] = useState(first);
   const [error, setError] = useState();
-  const isOpen = OPEN.includes(job.state);
-  useEffect(() => isOpen && followJob(job.id, (told) => {
+  const isOpen = useFollowed(job, (told) => {
     setJob(told);
     if (!OPEN.includes(told.state)) changed();
-  }), [job.id, isOpen]);
+  });
   const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
   const result = job.result ?? {};
   return html`<article class="card job" aria-label=${`Job ${job.kind}`}>

@@ -3,7 +3,7 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { current, go } from "../route.js";
-import { announce, count, Dialog, Failure, Form, html, number, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
+import { announce, count, Dialog, Failure, Form, html, LastChange, number, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -28,16 +28,15 @@ export function Clusters({ collection, query, selection }) {
     });
   };
   const undo = () => state.current?.edits.length && edit(() => ["undo", {}], "undone").catch(() => {});
-  useKeys("Clusters", { "Ctrl+z": ["undo the latest edit", undo] });
   const shared = { collection, result, edit, selection };
   return html`<${Analysis} analysis=${analysis} title="No clusters yet" button="Find clusters"
       explanation="Clusters gather images that show the same kind of thing. Images that belong to none stay apart.">
     ${result && html`<div class="fill">
       <${Failure} error=${error} />
-      ${result.edits.length > 0 && html`<p class="line edited"><span class="soft">Last: ${result.edits.at(-1)}.</span><button onClick=${undo}>Undo</button></p>`}
+      ${result.edits.length > 0 && html`<${LastChange} text=${`Last: ${result.edits.at(-1)}.`} undo=${undo} />`}
       ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.follow} />`
         : html`<${Stacks} ...${shared} start=${analysis.start} />`}</div>`}
-  </${Analysis}>`;
+  <//>`;
 }
 
 /** All stacks. Some can be picked and merged; one can be dragged onto another. */
@@ -49,23 +48,21 @@ function Stacks({ collection, result, edit, selection, start }) {
   const picked = firsts.map(stackOf).filter(Boolean);
   const merge = (some) => some.every(Boolean) && edit((numberOf) => ["merge", { ids: some.map(numberOf) }]).then(() => leave(some.map(({ ids }) => ids[0])), () => {});
   const mergePicked = () => picked.length > 1 && merge(picked);
-  const latest = useRef();
-  latest.current = mergePicked;
   useKeys("Stacks", {
     p: ["pick the stack that has the focus", () => document.activeElement?.closest(".stack-cell")?.querySelector("input")?.click()],
-    m: ["merge the picked stacks", () => latest.current()],
+    m: ["merge the picked stacks", mergePicked],
     Escape: ["pick none", () => leave(firsts)],
   });
-  return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space"></span>
+  return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space" />
       <${Form} class="search-line one" send=${() => start(k ? { k: Number(k) } : {})}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
-      <button>Cluster again</button></${Form}></div>
+      <button>Cluster again</button><//></div>
     <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
     ${picked.length > 0 && html`<div class="line wrap"><strong>${count(picked.length, "stack")} picked</strong>
       <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(picked[0])}</button>
       <button onClick=${() => leave(firsts)}>Pick none</button></div>`}
     <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} ...${{ collection, cluster }} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
       ${result.noise.length > 0 && html`<li class="stack-cell"><button class="card stack" onClick=${() => selection.change(result.noise)}>
-        <span class="fan none"></span><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
+        <span class="fan none" /><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
 }
 
 function Stack({ collection, cluster, isPicked, pick, merge }) {
@@ -117,14 +114,14 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${number(cluster.size)}</button>
       <button type="button" onClick=${() => go(collection, "images", { cluster: cluster.name || cluster.id })}>Search in it</button>
       <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
-      <button type="button" onClick=${() => setAsks("split")}>Split…</button></${Form}>
+      <button type="button" onClick=${() => setAsks("split")}>Split…</button><//>
     <div class="stack-board">
       <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} ...${{ source, selection }} /></div>
       <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}
-        <${Target} cluster=${{ id: null, name: "New cluster" }} move=${move} chosen=${chosen} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} move=${move} chosen=${chosen} /></ul>
+        <${Target} cluster=${{ id: null, name: "New cluster" }} ...${{ move, chosen }} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} ...${{ move, chosen }} /></ul>
     </div>
-    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} others=${others} move=${move} close=${() => setAsks()} />`}
+    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} ...${{ others, move }} close=${() => setAsks()} />`}
     ${asks === "split" && html`<${SplitDialog} ...${{ cluster, edit, follow }} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
 }
 
@@ -144,9 +141,9 @@ function MoveDialog({ ids, others, move, close }) {
     .filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
-    <${Form} send=${() => found.length && move(ids, found[0])}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label></${Form}>
+    <${Form} send=${() => found.length && move(ids, found[0])}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label><//>
     <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each)}>${titleOf(each)}${each.size ? html` <span class="soft">${number(each.size)}</span>` : ""}</button></li>`)}</ul>`}
-  </${Dialog}>`;
+  <//>`;
 }
 
 function SplitDialog({ cluster, edit, follow, close, done }) {
@@ -160,7 +157,7 @@ function SplitDialog({ cluster, edit, follow, close, done }) {
     <p>Its ${count(cluster.size, "image")} are clustered by themselves. Every image stays in one of the parts.</p>
     <label>Parts <input type="number" min="2" max=${Math.max(2, Math.min(1000, cluster.size))} autofocus ...${written(k, setK)} placeholder="as found" /></label>
     <p class="soft">Leave it empty to find the number of parts, too.</p>
-    <button class="main" disabled=${isRunning}>Split</button></${Form}></${Dialog}>`;
+    <button class="main" disabled=${isRunning}>Split</button><//><//>`;
 }
 
 const typeOf = (kind) => `application/x-nearsight-${kind}`;
@@ -171,7 +168,6 @@ function carry(event, kind, text) {
   event.stopPropagation();
 }
 
-/** What makes an element take what `carry` carries: its properties. */
 function useDrop(kind, dropped) {
   const [isOver, setIsOver] = useState(false);
   const fits = (event) => event.dataTransfer.types.includes(typeOf(kind));
@@ -188,7 +184,6 @@ function useDrop(kind, dropped) {
   };
 }
 
-/** Images that are named by their ids. */
 export class IdSource {
   constructor(collection, ids, note = () => undefined) {
     Object.assign(this, { collection, ids, note, count: ids.length });

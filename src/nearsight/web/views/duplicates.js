@@ -2,8 +2,8 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Photograph } from "../components/photograph.js";
-import { names, RefusedFiles } from "../components/trash.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, number, useAnswer, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { names, RefusedFiles, whatOf } from "../components/trash.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, LastChange, number, steps, useAnswer, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
@@ -30,38 +30,37 @@ export function Duplicates({ collection, reload }) {
     setDecided((now) => [...now, keep]);
     return inOrder(() => ask().then((value) => announce(said(value)), setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
   };
-  const decide = (ids, decision) => change(() => collection.post("duplicates/decisions", { ids, decision }), () => "remembered", group?.keep);
+  const decide = (decision) => group?.ids.length > 1 && change(() => collection.post("duplicates/decisions", { ids: group.ids, decision }), () => "remembered", group.keep);
   const discard = (what) => change(() => collection.post("trash", what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
   const restore = (id) => change(() => collection.post(`trash/${id}/restore`), ({ paths }) => `${count(paths.length, "file")} put back`, id);
   /** All but the suggested image: of a certain group the service checks once more what may go. */
   const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
+  const step = (by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1));
   useKeys("Duplicates", {
-    "ArrowRight j": ["next group", () => setAt((now) => Math.min(now + 1, groups.length - 1))],
-    "ArrowLeft k": ["group before", () => setAt((now) => Math.max(now - 1, 0))],
-    n: ["not duplicates: remember that they differ", () => group?.ids.length > 1 && decide(group.ids, "different")],
-    b: ["keep both", () => group?.ids.length > 1 && decide(group.ids, "keep_both")],
+    ...steps("group", step),
+    n: ["not duplicates: remember that they differ", () => decide("different")],
+    b: ["keep both", () => decide("keep_both")],
     x: ["keep the suggested image, put the others into the trash", () => group && keepSuggested(group)],
-    "Ctrl+z": ["put back what went into the trash last", () => last && restore(last.id)],
   });
 
   const nCertain = groups.filter((each) => each.certain).length;
   return html`<${Analysis} analysis=${analysis} title="Not searched yet" button="Find duplicates"
       explanation="Finds the same image in other sizes, crops, colors, formats or turns, and says which one lost least.">
-    ${result && html`<div class="line wrap"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space"></span>
+    ${result && html`<div class="line wrap"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space" />
         ${nCertain > 0 && html`<button class="main" onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
         ${last && html`<button onClick=${() => setDialog("trash")}>Trash…</button>`}
         <button onClick=${() => analysis.start()}>Search again</button></div>
       <${Failure} error=${error} />
-      ${last && html`<p class="line edited"><span class="soft">Last in the trash: ${last.paths.length ? names(last.paths) : count(last.ids.length, "image")}.</span><button onClick=${() => restore(last.id)}>Undo</button></p>`}
+      ${last && html`<${LastChange} text=${`Last in the trash: ${whatOf(last)}.`} undo=${() => restore(last.id)} />`}
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
-      ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p></${Empty}>`}
-      ${group && html`<${Group} key=${group.keep + group.ids.join()} collection=${collection} group=${group} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
-        step=${(by) => setAt((now) => Math.min(Math.max(now + by, 0), groups.length - 1))} decide=${decide} discard=${discard} keepSuggested=${() => keepSuggested(group)} />`}
+      ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p><//>`}
+      ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
+        ...${{ step, decide, discard }} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${entries} close=${() => setDialog()} restore=${restore} />`}
       <${RefusedFiles} refused=${refused} close=${() => setRefused([])} takeOut=${(ids) => change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`)} />`}
-  </${Analysis}>`;
+  <//>`;
 }
 
 function Group({ collection, group, position, total, step, decide, discard, keepSuggested }) {
@@ -85,8 +84,8 @@ function Group({ collection, group, position, total, step, decide, discard, keep
       <button onClick=${() => step(1)} aria-label="Next group">→</button>
       <button class="main" onClick=${keepSuggested}>Keep the suggested, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</button>
       ${rest.length === 1 && html`<button onClick=${() => discard({ ids: [group.keep] })}>Keep the other</button>`}
-      ${!isOneImage && html`<button onClick=${() => decide(group.ids, "keep_both")}>Keep all</button>
-      <button onClick=${() => decide(group.ids, "different")}>Not duplicates</button>
+      ${!isOneImage && html`<button onClick=${() => decide("keep_both")}>Keep all</button>
+      <button onClick=${() => decide("different")}>Not duplicates</button>
       <button aria-pressed=${isSwapped} onClick=${() => setIsSwapped(!isSwapped)}>Swap</button>
       <button aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
     </div>
@@ -98,7 +97,6 @@ function Group({ collection, group, position, total, step, decide, discard, keep
   </section>`;
 }
 
-/** Two images that are zoomed and moved together. */
 function SideBySide({ collection, pair, keep }) {
   const [zoom, setZoom] = useState({ scale: 1, x: 50, y: 50 });
   const toggle = () => setZoom((now) => (now.scale === 1 ? { ...now, scale: 4 } : { scale: 1, x: 50, y: 50 }));
@@ -110,8 +108,8 @@ function SideBySide({ collection, pair, keep }) {
   };
   return html`<div class="pair">${pair.map((id) => html`<figure key=${id}>
     <div class="pane" onMouseMove=${move} onClick=${toggle}>
-      <${Photograph} collection=${collection} id=${id} style=${{ transform: `scale(${zoom.scale})`, transformOrigin: `${zoom.x}% ${zoom.y}%` }} /></div>
-    <figcaption><${Facts} collection=${collection} id=${id} title=${id === keep ? "Suggested to keep" : "The other"} /></figcaption></figure>`)}</div>`;
+      <${Photograph} ...${{ collection, id }} style=${{ transform: `scale(${zoom.scale})`, transformOrigin: `${zoom.x}% ${zoom.y}%` }} /></div>
+    <figcaption><${Facts} ...${{ collection, id }} title=${id === keep ? "Suggested to keep" : "The other"} /></figcaption></figure>`)}</div>`;
 }
 
 /** Two images over one another; the slider says how much of each is seen. */
@@ -157,7 +155,7 @@ function CertainDialog({ collection, close, discard }) {
       <img src=${collection.thumbnail(group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
       ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${collection.thumbnail(id)} alt="" height="64" loading="lazy" />`)}
       <span>goes: ${names(group.redundant)}</span></li>`)}</ul>
-  </${Dialog}>`;
+  <//>`;
 }
 
 function TrashDialog({ entries, close, restore }) {
@@ -165,5 +163,5 @@ function TrashDialog({ entries, close, restore }) {
     <p>Nothing here is deleted. Put back, files are where they were, and their images are in the collection again. To free the space, empty the folder <code>.nearsight-trash</code> on the machine itself.</p>
     <ul class="certain">${entries.map((entry) => html`<li><button onClick=${() => restore(entry.id)}>Put back</button>
       <span>${names(entry.paths)}</span><span class="soft">${new Date(entry.when).toLocaleString("en")}</span></li>`)}</ul>
-    ${!entries.length && html`<p class="soft">It is empty.</p>`}</${Dialog}>`;
+    ${!entries.length && html`<p class="soft">It is empty.</p>`}<//>`;
 }

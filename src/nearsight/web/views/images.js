@@ -4,31 +4,25 @@ import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
-import { announce, count, Empty, Failure, html, useAnswer, useChange, useChanges, useEffect, useRef, useState, written } from "../ui.js";
+import { announce, count, Empty, Failure, html, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useRef, useState, written } from "../ui.js";
 
-const NOTHING = { text: "", parts: [], notText: [], where: "", cluster: "" };
+const NOTHING = { text: "", parts: [], notText: [], where: "", cluster: "", by: "" };
 // What every image has, or may have, besides its metadata.
 const FACTS = { taken: "date", camera: "string", lens: "string", width: "double", height: "double", path: "string", added: "date" };
 const SIZES = { small: 116, medium: 168, large: 256 };
 
+// The phases of an upgrade in which either model can search.
+const MOVING = ["sampling", "shadow", "verifying", "ready"];
+
 /** A query as the address holds it. Images that were dropped are of this visit only. */
-const fromAddress = (query) => ({
+const fromAddress = ({ not, like, unlike, ...rest }) => ({
   ...NOTHING,
-  text: query.text ?? "",
-  where: query.where ?? "",
-  cluster: query.cluster ?? "",
-  notText: query.not ? query.not.split("|") : [],
-  parts: [["like", false], ["unlike", true]].flatMap(([key, isNot]) => (query[key]?.split(",") ?? []).map((id) => ({ id, isNot }))),
+  ...rest,
+  notText: not?.split("|") ?? [],
+  parts: [[like, false], [unlike, true]].flatMap(([ids, isNot]) => ids?.split(",").map((id) => ({ id, isNot })) ?? []),
 });
-const idsOf = (parts) => parts.map(({ id }) => id).filter(Boolean).join(",");
-const toAddress = (query) => ({
-  text: query.text,
-  where: query.where,
-  cluster: query.cluster,
-  not: query.notText.join("|"),
-  like: idsOf(query.parts.filter(({ isNot }) => !isNot)),
-  unlike: idsOf(query.parts.filter(({ isNot }) => isNot)),
-});
+const idsOf = (parts, not) => parts.filter(({ id, isNot }) => id && Boolean(isNot) === not).map(({ id }) => id).join(",");
+const toAddress = ({ notText, parts, ...rest }) => ({ ...rest, not: notText.join("|"), like: idsOf(parts, false), unlike: idsOf(parts, true) });
 
 export function Images({ collection, query: inAddress, selection }) {
   const [query, setQuery] = useState(fromAddress(inAddress));
@@ -38,15 +32,19 @@ export function Images({ collection, query: inAddress, selection }) {
   const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
   const isPart = query.where || query.cluster || isSearch;
 
+  const [upgrade] = useAnswer(() => collection.get("upgrade"), [collection.name]);
+  const model = MOVING.includes(upgrade?.phase) && upgrade.model;
   // "More like this" of other views arrives as an address.
-  useChange(() => setQuery((now) => ({ ...fromAddress(inAddress), parts: [...fromAddress(inAddress).parts, ...now.parts.filter((part) => part.file)] })),
-    [inAddress.text, inAddress.where, inAddress.cluster, inAddress.not, inAddress.like, inAddress.unlike]);
+  useChange(() => setQuery(({ parts }) => {
+    const next = fromAddress(inAddress);
+    return { ...next, parts: [...next.parts, ...parts.filter(({ file }) => file)] };
+  }), [inAddress]);
   useEffect(() => {
     const stop = new AbortController();
     const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query);
     next.open().then(
       // An answer that comes after the next question is old: a listing, too, which nothing stops.
-      () => { if (stop.signal.aborted) return; setSource(next); setError(); announce(isSearch ? `${count(next.count, "match", "matches")}` : count(next.count, "image")); },
+      () => { if (stop.signal.aborted) return; setSource(next); setError(); announce(isSearch ? count(next.count, "match", "matches") : count(next.count, "image")); },
       (failure) => stop.signal.aborted || setError(failure),
     );
     stay(collection, "images", toAddress(query));
@@ -54,26 +52,24 @@ export function Images({ collection, query: inAddress, selection }) {
   }, [collection.name, collection.images, query]);
 
   const change = (part) => setQuery((now) => ({ ...now, ...part }));
-  const addFiles = (files) => change({ parts: [...query.parts, ...[...files].filter((file) => file.type.startsWith("image/")).map((file) => ({ file }))] });
-  useEffect(() => {
-    const paste = (event) => event.clipboardData?.files.length && addFiles(event.clipboardData.files);
-    const over = (event) => event.preventDefault();
-    const drop = (event) => { event.preventDefault(); addFiles(event.dataTransfer.files); };
-    addEventListener("paste", paste);
-    addEventListener("dragover", over);
-    addEventListener("drop", drop);
-    return () => { removeEventListener("paste", paste); removeEventListener("dragover", over); removeEventListener("drop", drop); };
-  }, [query]);
+  const addFiles = (files) => {
+    const images = [...files].filter(({ type }) => type.startsWith("image/"));
+    if (images.length) change({ parts: [...query.parts, ...images.map((file) => ({ file }))] });
+  };
+  useEvent("paste", (event) => addFiles(event.clipboardData.files));
+  useEvent("dragover", (event) => event.preventDefault());
+  useEvent("drop", (event) => { event.preventDefault(); addFiles(event.dataTransfer.files); });
 
-  const moreLike = (cell) => change({ ...NOTHING, where: query.where, cluster: query.cluster, parts: [{ id: cell.id }] });
+  const moreLike = (cell) => change({ ...NOTHING, where: query.where, cluster: query.cluster, by: query.by, parts: [{ id: cell.id }] });
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} ...${{ collection, query, change, addFiles, selection }} />
     <${Failure} error=${error} />
-    <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space"></span>
+    ${model && html`<${Moving} ...${{ model, query, change }} bridge=${source?.bridge} />`}
+    <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space" />
       <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
     ${source?.count === 0 && html`<${Empty} title=${isPart ? "No image matches" : "No image yet"}>
-      ${isPart ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}</${Empty}>`}
+      ${isPart ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}<//>`}
     <${GridView} ...${{ source, selection }} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
   </div>`;
 }
@@ -101,7 +97,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
   const turn = (part) => change({ parts: query.parts.map((each) => (each === part ? { ...part, isNot: !part.isNot } : each)) });
-  const isEmpty = !query.text && !query.parts.length && !query.notText.length && !query.where && !query.cluster;
+  const isEmpty = Object.values(query).every((part) => !part.length);
   return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
       <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" ...${written(text, setText)} />
@@ -117,14 +113,23 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       <p id="filter-help" class="soft">Fields: ${Object.keys(fields).join(", ")}. Enter applies.</p>`}
     </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}
     ${!isEmpty && html`<ul class="chips" aria-label="The query">
-      ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}</${Chip}>`}
+      ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}<//>`}
       ${query.parts.map((part, at) => html`<${Chip} kind=${part.isNot ? "minus" : ""} take=${() => drop(at)}><${PartImage} ...${{ collection, part }} />
-        <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button></${Chip}>`)}
-      ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}</${Chip}>`)}
-      ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}</${Chip}>`}
-      ${query.cluster && html`<${Chip} take=${() => change({ cluster: "" })}>in ${isNaN(query.cluster) ? query.cluster : `cluster ${query.cluster}`}</${Chip}>`}
+        <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button><//>`)}
+      ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}<//>`)}
+      ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}<//>`}
+      ${query.cluster && html`<${Chip} take=${() => change({ cluster: "" })}>in ${isNaN(query.cluster) ? query.cluster : `cluster ${query.cluster}`}<//>`}
+      ${query.by && html`<${Chip} take=${() => change({ by: "" })}>by ${query.by}<//>`}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
   </div>`;
+}
+
+/** While a collection moves to another model, either searches. The new one compares images only, of which some have no vector of it yet. */
+function Moving({ model, query, change, bridge }) {
+  return html`<div class="line wrap edited"><span>This collection is moving to the model ${model}.
+      ${query.by && bridge && html` <span class="soft">${percent(bridge.share)} of the images have its vectors; of the ten that it would find, a search finds ${percent(bridge.recall)} (${percent(bridge.low)} to ${percent(bridge.high)}).</span>`}</span>
+    <label class="soft">Search by <select ...${written(query.by, (by) => change({ by }))}>
+      <option value="">the model in use</option><option value=${model}>${model}</option></select></label></div>`;
 }
 
 function Chip({ take, kind = "", children }) {

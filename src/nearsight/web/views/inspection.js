@@ -1,10 +1,10 @@
 // Defects: fit a detector on good images, watch a folder, look at the heat, set the threshold, confirm, fit again.
 
-import { followJob, form, service } from "../api.js";
+import { form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
-import { FailureList, JobProgress, OPEN } from "../components/job.js";
+import { FailureList, JobProgress, OPEN, useFollowed } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
@@ -46,22 +46,21 @@ export function Inspection({ collection }) {
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
       <label><span class="hidden-text">Detector</span><select ...${written(detector.name, setChosen)}>
         ${detectors.map((each) => html`<option value=${each.name}>${each.name}</option>`)}</select></label>
-      <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space"></span>
+      <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space" />
       <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
-    ${shown.map((job) => html`<${Progress} key=${job.id} job=${job} told=${told}/>`)}
+    ${shown.map((job) => html`<${Progress} key=${job.id} ...${{ job, told }}/>`)}
     ${(makesNew || !detector) && html`<${FitForm} roots=${roots} taken=${detectors} hidden=${running}
         fit=${(options) => { setMade(options.name); return start(collection.post("detectors", options)); }} />`}
-    ${detector && html`<${Board} key=${detector.name} collection=${collection} detector=${detector} roots=${roots} start=${start} changed=${load} setError=${setError}
+    ${detector && html`<${Board} key=${detector.name} ...${{ collection, detector, roots, start }} changed=${load} setError=${setError}
       done=${jobs.map((job) => job.id + job.state + job.done).join()} isFitting=${running}
       watched=${shown.filter((job) => job.kind === "anomaly_watch" && OPEN.includes(job.state)).map((job) => job.args.folder)} />`}`;
 }
 
 function Progress({ job, told }) {
-  const isRunning = OPEN.includes(job.state);
-  useEffect(() => isRunning && followJob(job.id, told), [job.id, isRunning]);
+  useFollowed(job, told);
   const isWatch = job.kind === "anomaly_watch";
   const done = isWatch ? `, ${count(job.done, "image")} so far` : "";
-  return html`<${JobProgress} job=${{ ...job, isRunning }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;
+  return html`<${JobProgress} job=${job} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;
 }
 
 function FitForm({ roots, taken, fit, hidden }) {
@@ -71,7 +70,7 @@ function FitForm({ roots, taken, fit, hidden }) {
   const field = (name) => ({ value: shown[name], onInput: (event) => setFields((now) => ({ ...now, [name]: event.target.value })) });
   const { name, folder, where, rate } = shown;
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
-  return html`<${Form} class="card narrow" hidden=${hidden} send=${send}><h2>Fit a detector on good images</h2>
+  return html`<${Form} class="card narrow" ...${{ hidden, send }}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
     <label>Name <input ...${NAMING} ...${field("name")} /></label>
     <label>Folder of good images <input list="good-roots" placeholder="line/good" required=${!where} disabled=${!!where} ...${field("folder")} /></label>
@@ -79,7 +78,7 @@ function FitForm({ roots, taken, fit, hidden }) {
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
-    <button class="main">Fit</button></${Form}>`;
+    <button class="main">Fit</button><//>`;
 }
 
 /** What a detector scored: defects first, one image large. */
@@ -115,8 +114,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   };
   const takeBack = () => undo.current.length && decide(...undo.current.pop());
   useKeys("Inspection", {
-    "ArrowRight j": ["next image", () => step(1)],
-    "ArrowLeft k": ["image before", () => step(-1)],
+    ...steps("image", step),
     g: ["confirm: good", () => decide("good")],
     d: ["confirm: defect", () => decide("defect")],
     u: ["take the last decision back", takeBack],
@@ -125,22 +123,22 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   if (!lists) return html`<${Wait} />`;
   const { counts, failed } = defects;
   const shared = { collection, detector, setError, open, image, trial };
-  return html`<${Source} ...${shared} roots=${roots} start=${start} load=${load} watched=${watched} />
+  return html`<${Source} ...${shared} ...${{ roots, start, load, watched }} />
     <${FailureList} failed=${failed} />
-    ${!image && html`<${Empty} title="Nothing scored yet"><p>Watch the folder in which images arrive, or score files.</p></${Empty}>`}
+    ${!image && html`<${Empty} title="Nothing scored yet"><p>Watch the folder in which images arrive, or score files.</p><//>`}
     ${image && html`<div class="inspection"><section aria-label="Image">
         <div class="line wrap"><h2 title=${image.path}>${fileName(image.path)}</h2><${Side} ...${shared} />
-          <span class="soft">score ${image.score.toFixed(2)}</span><span class="space"></span>
+          <span class="soft">score ${image.score.toFixed(2)}</span><span class="space" />
           <button aria-label="Image before" onClick=${() => step(-1)}>←</button><span class="soft">${index + 1} of ${all.length}</span>
           <button aria-label="Next image" onClick=${() => step(1)}>→</button></div>
         <${Heat} key=${image.id + image.revision} ...${shared} opacity=${opacity} />
         <div class="line wrap"><label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label>
-          <div class="scale"><div class="line soft"><span>usual</span><span class="space"></span>threshold<span class="space"></span><span>twice that</span></div></div></div>
+          <div class="scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div></div>
         <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${note}. </span>`)}</p>
         <div class="buttons">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "main" : ""} aria-pressed=${image.verdict === verdict}
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
           <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button></div></section>
-      <aside><${ThresholdControl} ...${shared} setTrial=${setTrial} changed=${changed} version=${done + JSON.stringify(counts)} />
+      <aside><${ThresholdControl} ...${shared} ...${{ setTrial, changed }} version=${done + JSON.stringify(counts)} />
         <h2>Defects: ${number(defects.total)}</h2><${Cards} ...${shared} list=${defects} />
         <details class="folded"><summary>Good: ${count(good.total, "image")}</summary><${Cards} ...${shared} list=${good} /></details>
         ${counts.undecided < counts.images && html`<div class="card"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects:
@@ -179,5 +177,5 @@ function Source({ collection, detector, roots, start, load, setError, watched })
     <${Options} id="inspected" values=${roots} />
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
-    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label></${Form}>`;
+    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label><//>`;
 }

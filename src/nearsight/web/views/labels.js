@@ -4,12 +4,11 @@ import { quoted } from "../components/conditions.js";
 import { Photograph } from "../components/photograph.js";
 import { LabelQueue, MistakeQueue } from "../label-queue.js";
 import { address, go } from "../route.js";
-import { announce, count, Empty, Failure, fileName, Form, html, number, Options, useAnswer, useChanges, useEffect, useKeys, useMemo, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, number, Options, percent, useAnswer, useChanges, useEffect, useEvent, useKeys, useMemo, useState, Wait, written } from "../ui.js";
 
 // A key for each of the first classes; the others are clicked.
 const KEYS = [..."123456789qweruiop"];
 const TABS = { next: "Label next", mistakes: "Likely mistakes", classes: "Classes" };
-const percent = (share) => `${Math.round(100 * share)} %`;
 
 export function Labels({ collection, query, reload }) {
   const key = query.key ?? "label";
@@ -24,7 +23,7 @@ export function Labels({ collection, query, reload }) {
     <div class="line wrap"><h1>Labels</h1>
       ${facts.classes.length > 0 && html`<nav class="tabs" aria-label="Labels">${Object.entries(TABS).map(([name, title]) => html`
         <a href=${address(collection, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
-      <span class="space"></span>
+      <span class="space" />
       ${facts.labeled > 0 && html`<label><span class="hidden-text">Show</span><select onChange=${(event) => show(event.target.value)}>
         <option value="">Show images…</option><option value=${`${field} IS NOT NULL`}>labeled (${facts.labeled})</option><option value=${`${field} IS NULL`}>not labeled</option>
         ${facts.classes.map(({ label, images }) => html`<option value=${`${field} = ${quoted(label)}`}>${label} (${images})</option>`)}</select></label>
@@ -46,22 +45,18 @@ function Classes({ collection, facts, done }) {
   return html`<${Form} class="card narrow" send=${save}>
     <p>You label a few images, and a classifier learns from them. It chooses the images that teach it the most, and says how good it is.</p>
     <label for="classes">Classes, in the order of their keys</label>
-    <textarea id="classes" rows="8" required ...${written(text, setText)} placeholder=${"dress\nhat\nshoes"}></textarea>
+    <textarea id="classes" rows="8" required ...${written(text, setText)} placeholder=${"dress\nhat\nshoes"} />
     <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
     <${Options} id="label-keys" values=${facts.keys} />
     ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
-    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button></${Form}>`;
+    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button><//>`;
 }
 
 function Labeler({ collection, facts, Queue }) {
   const queue = useMemo(() => new Queue(collection, facts), []);
   useChanges(queue);
-  useEffect(() => {
-    const leaving = (event) => queue.waiting.length && event.preventDefault();
-    addEventListener("beforeunload", leaving);
-    queue.learn();
-    return () => removeEventListener("beforeunload", leaving);
-  }, []);
+  useEvent("beforeunload", (event) => queue.waiting.length && event.preventDefault());
+  useEffect(() => { queue.learn(); }, []);
   const { images: [image], check } = queue;
   // A hint would change what a person sees in an image that measures the classifier.
   const hint = image && !image.check && !image.unknown && image.label;
@@ -87,7 +82,7 @@ function Labeler({ collection, facts, Queue }) {
     <figure class="stage">${image ? html`<${Photograph} key=${image.id} collection=${collection} id=${image.id} alt="The image to label" />
       <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · among the most doubtful" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
       : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
-      : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p></${Empty}>`}</figure>
+      : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p><//>`}</figure>
     <aside>
       <${Failure} error=${queue.error} />
       ${image?.own && html`<p>Labeled <strong>${image.own}</strong>, looks like <strong>${image.label}</strong>.</p>`}

@@ -3,7 +3,7 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { address, current, go } from "../route.js";
-import { announce, arrows, count, Dialog, Empty, Failure, fileName, focused, Form, html, Options, UndoBar, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, arrows, count, Dialog, Empty, Failure, fileName, focused, Form, html, LastChange, Options, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { IdSource } from "./clusters.js";
 
 const PAGE = 500;
@@ -38,11 +38,11 @@ export function People({ collection, query, selection }) {
       explanation="Faces are found and grouped by person, on this machine. They are personal data: look for them only in images where you may.">
     ${result && html`<${Options} id="names" values=${result.names} />
       <${Failure} error=${state.error} />
+      ${(state.done || change) && html`<${LastChange} text=${state.done} undo=${change && undo} label=${`Undo ${change?.action}`} />`}
       ${query.person ? html`<${Person} key=${query.person} ...${shared} id=${query.person} tab=${query.tab ?? "images"} selection=${selection} />`
-        : html`<${Everybody} ...${shared} result=${result} shows=${shows} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
-      ${(state.done || change) && html`<${UndoBar} text=${state.done} undo=${change && undo} label=${`Undo ${change?.action}`} />`}
+        : html`<${Everybody} ...${shared} ...${{ result, shows }} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
       ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
-  </${Analysis}>`;
+  <//>`;
 }
 
 function Everybody({ collection, act, forget, result, shows, show, again }) {
@@ -70,7 +70,7 @@ function Everybody({ collection, act, forget, result, shows, show, again }) {
     f: ["forget…", forgetThose],
   });
   const isAll = shows.least === 1;
-  return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space"></span>
+  return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space" />
       ${(result.hidden > 0 || shows.hidden) && html`<button aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
       <button onClick=${() => again()}>Look into new images</button></div>
     <div class="buttons"><button disabled=${chosen.length < 2} onClick=${merge}>Merge</button>
@@ -100,7 +100,7 @@ function NameForm({ name = "", save, button }) {
   const [text, setText] = useState(name);
   return html`<${Form} send=${() => save(text.trim())}><input class="name" aria-label="Name" list="names" required=${!button?.startsWith("Split")} pattern=".*\\S.*" maxlength="200" autocomplete="off"
     placeholder="Who is this?" ...${written(text, setText)} />
-    ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}</${Form}>`;
+    ${button && html`<button class="main" disabled=${name && text.trim() === name}>${button}</button>`}<//>`;
 }
 
 function Person({ collection, id, tab, act, forget, selection, version }) {
@@ -138,7 +138,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
     x: ["choose", () => focused() && !isMatch(focused()) && toggle(focused())],
     s: ["split the chosen off", () => setSplits(chosen.length > 0)],
   });
-  if (error?.status === 404) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button></${Empty}>`;
+  if (error?.status === 404) return html`<${Empty} title="This person is not here any more"><button class="main" onClick=${back}>All people</button><//>`;
   if (!person) return html`<${Wait} error=${error} />`;
   const rename = async (name) => {
     const renamed = await act("name", { id, name }, `Named ${name}`);
@@ -164,7 +164,7 @@ function Person({ collection, id, tab, act, forget, selection, version }) {
       <ul class="faces">${own.map((face) => html`<li key=${face.id} data-id=${face.id}>${tile(face)}</li>`)}</ul></div>`}
     ${splits && html`<${Dialog} title=${`Split off ${count(chosen.length, "face")}`} close=${() => setSplits(false)}>
       <p>Together they are another person, also when faces are grouped again. The name may stay empty.</p>
-      <${NameForm} button="Split off" save=${(name) => { setSplits(false); change("split", chosen, "split off", name ? { name } : {}); }} /></${Dialog}>`}
+      <${NameForm} button="Split off" save=${(name) => { setSplits(false); change("split", chosen, "split off", name ? { name } : {}); }} /><//>`}
   </div>`;
 }
 
@@ -185,5 +185,5 @@ function ForgetDialog({ people, faces, then, close, act }) {
   return html`<${Dialog} title=${`Forget ${what}?`} close=${close}>
     <p>${n ? count(n, "face") : "All faces"}, the numbers computed from them${people || !n ? " and the names" : ""} will be deleted from all files of the server.</p>
     <p>The photographs stay. ${n ? "Looking for faces again does not bring them back. " : ""}This cannot be undone, nor can any change before it.</p>
-    <div class="buttons"><button class="danger" onClick=${send}>Forget</button><button onClick=${close}>Keep</button></div></${Dialog}>`;
+    <div class="buttons"><button class="danger" onClick=${send}>Forget</button><button onClick=${close}>Keep</button></div><//>`;
 }

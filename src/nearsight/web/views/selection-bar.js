@@ -1,9 +1,9 @@
 // What can be done with the selected images, in every view.
 
 import { service } from "../api.js";
-import { names, RefusedFiles } from "../components/trash.js";
+import { RefusedFiles, whatOf } from "../components/trash.js";
 import { go } from "../route.js";
-import { count, Dialog, Failure, Form, html, NAMING, UndoBar, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
+import { count, Dialog, Failure, Form, html, LastChange, NAMING, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
 
 const COPIED_AT_ONCE = 500;
 
@@ -27,7 +27,7 @@ export function SelectionBar({ collection, selection, reload }) {
     setRefused(refused);
     if (!entry) return;
     selection.change(entry.ids, "subtract");
-    return tell(`In the trash: ${entry.paths.length ? names(entry.paths) : count(entry.ids.length, "image")}`,
+    return tell(`In the trash: ${whatOf(entry)}`,
       () => collection.post(`trash/${entry.id}/restore`).then(({ paths }) => `${count(paths.length, "file")} put back`));
   }));
   const takeOut = (ids) => attempt(collection.post("items/delete", { ids }).then(({ removed }) => {
@@ -41,9 +41,7 @@ export function SelectionBar({ collection, selection, reload }) {
     Delete: ["take the selected images out of the collection", () => ask("remove")],
   });
   const shared = { collection, selection, close: () => setDialog() };
-  return html`
-    ${done && html`<${UndoBar} key=${done.text} text=${done.text} undo=${done.undo} close=${() => setDone()} />`}
-    <${RefusedFiles} ...${{ refused, takeOut }} close=${() => setRefused([])} />
+  return html`<div class="bars">${done && html`<${LastChange} key=${done.text} text=${done.text} undo=${done.undo} close=${() => setDone()} />`}
     ${size > 0 && html`<section class="selection" aria-label="Selection">
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>
@@ -51,7 +49,8 @@ export function SelectionBar({ collection, selection, reload }) {
       <button onClick=${() => ask("copy")}>New collection…</button>
       <button onClick=${() => ask("remove")}>Take out…</button>
       <button onClick=${discard}>Trash</button>
-      <button onClick=${() => selection.clear()}>Clear</button><${Failure} error=${error} /></section>`}
+      <button onClick=${() => selection.clear()}>Clear</button><${Failure} error=${error} /></section>`}</div>
+    <${RefusedFiles} ...${{ refused, takeOut }} close=${() => setRefused([])} />
     ${dialog === "tag" && html`<${TagDialog} ...${shared} tell=${tell} />`}
     ${dialog === "copy" && html`<${CopyDialog} ...${shared} reload=${reload} />`}
     ${dialog === "remove" && html`<${RemoveDialog} ...${shared} takeOut=${takeOut} />`}`;
@@ -69,10 +68,9 @@ function TagDialog({ collection, selection, close, tell }) {
   return html`<${Dialog} title=${`Tag ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
     <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" ...${key.props} /></label>
     <label>Value <input placeholder="empty takes the tag away" ...${value.props} /></label>
-    <button class="main">Tag</button></${Form}></${Dialog}>`;
+    <button class="main">Tag</button><//><//>`;
 }
 
-/** A new collection of the selected images. */
 function CopyDialog({ collection, selection, close, reload }) {
   const name = useField("");
   const [done, setDone] = useState();
@@ -95,15 +93,15 @@ function CopyDialog({ collection, selection, close, reload }) {
   return html`<${Dialog} title=${`A new collection of ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
     <p>They stay in this collection, too. Tags come with them; what is changed later in one collection is not changed in the other.</p>
     <label>Name <input ...${NAMING} ...${name.props} /></label>
-    ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress"></progress>`}
-    <button class="main" disabled=${done != null}>Create</button></${Form}></${Dialog}>`;
+    ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress" />`}
+    <button class="main" disabled=${done != null}>Create</button><//><//>`;
 }
 
 function RemoveDialog({ selection, close, takeOut }) {
   const send = () => { close(); takeOut([...selection.ids]); };
   return html`<${Dialog} title=${`Take out ${count(selection.size, "image")}?`} close=${close}><${Form} send=${send}>
     <p>They leave the collection. Files in folders of the server stay where they are; uploaded files are deleted.</p>
-    <div class="buttons"><button class="danger">Take out</button><button type="button" onClick=${close}>Keep</button></div></${Form}></${Dialog}>`;
+    <div class="buttons"><button class="danger">Take out</button><button type="button" onClick=${close}>Keep</button></div><//><//>`;
 }
 
 /** Save a table of images, with all that people wrote about them. */

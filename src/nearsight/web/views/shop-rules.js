@@ -10,7 +10,6 @@ const RULES = {
   bool: [...KINDS.bool, ...SAME],
 };
 
-/** The fields that rules can name, and their types. */
 export const fieldsOf = (metadata) => Object.fromEntries([
   // What shops have rules about comes first; a title is no rule.
   ...["bool", "double", "string"].flatMap((type) => Object.entries(metadata).filter(([key, its]) => its === type && key !== "title")),
@@ -37,7 +36,6 @@ const WORDS = [
 /** A saved rule as people read it; the filter itself where it says more than the form can. */
 const inWords = (text) => WORDS.reduce((said, [pattern, words]) => said.replace(pattern, words), text).replaceAll("_", " ");
 
-/** @param {{rules: string[], change: (edit: (rules: string[]) => string[]) => void}} properties  the texts of the rules */
 export function RuleEditor({ rules, fields, item, change, allowed, unsaved, error }) {
   const isLacking = (text) => [...text.matchAll(/item\.(\w+)/g)].some(([, field]) => (item.metadata[field] ?? item[field]) == null);
   return html`<section class="card rules" aria-label="Rules">

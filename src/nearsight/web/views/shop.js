@@ -47,7 +47,7 @@ export function Shop({ collection, query, selection }) {
   const fields = fieldsOf(info.metadata);
   const { rules } = edits.reduce((now, edit) => ({ rules: edit(now.rules) }), latest.current ?? saved);
   return html`<div class="shop">
-    <div class="line wrap"><${SearchBox} collection=${collection} text=${query.text} /><span class="space"></span>
+    <div class="line wrap"><${SearchBox} collection=${collection} text=${query.text} /><span class="space" />
       <button onClick=${() => setDialog("orders")}>Orders…</button>
       <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
     ${query.item
@@ -63,7 +63,7 @@ function SearchBox({ collection, text = "" }) {
   useChange(() => setWords(text), [text]);
   return html`<${Form} role="search" class="search-line one" send=${() => go(collection, "shop", { text: words.trim() })}>
     <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" ...${written(words, setWords)} />
-    <button class="main">Search</button></${Form}>`;
+    <button class="main">Search</button><//>`;
 }
 
 /** The first items of the shop, or those of a search: by names first, else by words. */
@@ -79,7 +79,7 @@ function Tiles({ collection, text, info }) {
   }, [collection, text]);
   if (error || !found) return html`<${Wait} error=${error} />`;
   if (!found.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
-    ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p></${Empty}>`;
+    ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p><//>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
     <ul class="shelf all">${found.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>`;
 }
@@ -153,7 +153,7 @@ function OrdersDialog({ collection, baskets, reload, close }) {
     job.run(collection.put(`baskets/${name}`, server.trim() ? { file: server.trim() } : form({ file: target.elements.file.files[0] })));
   const drop = (each) => (leaving === each ? job.run(collection.delete(`baskets/${each}`).then(reload)) : setLeaving(each));
   return html`<${Dialog} title="Orders" close=${close}>
-    ${baskets.map((each) => html`<div class="card"><div class="line"><strong>${each.name}</strong><span class="space"></span>
+    ${baskets.map((each) => html`<div class="card"><div class="line"><strong>${each.name}</strong><span class="space" />
         <button onClick=${() => drop(each.name)}>${leaving === each.name ? "Really delete" : "Delete"}</button></div>
       <span>${count(each.baskets, "order")} of ${count(each.images, "item")}${each.learned ? "" : "; too few to learn weights from"}</span>
       ${each.similar_lift != null && html`<span class="soft">Items that look alike are bought together ${each.similar_lift.toFixed(1)} × as often as others.</span>`}
@@ -163,9 +163,9 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       <label>Name <input ...${NAMING} ...${written(name, setName)} /></label>
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
-      <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button></${Form}>
+      <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button><//>
     <${JobProgress} job=${job} title="Learning from orders" />
-  </${Dialog}>`;
+  <//>`;
 }
 
 function ExportDialog({ collection, baskets, orders, rules, close }) {
@@ -178,8 +178,8 @@ function ExportDialog({ collection, baskets, orders, rules, close }) {
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
       <label>Items each <input type="number" min="1" max="1000" required ...${written(k, setK)} /></label>
       <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
-      <button class="main" disabled=${job.isRunning}>Make the table</button></${Form}>
+      <button class="main" disabled=${job.isRunning}>Make the table</button><//>
     <${JobProgress} job=${job} title="Recommending for every item" />
     ${job.state === "done" && html`<p class="line table"><a class="button main" href=${collection.url("recommendations")} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
-  </${Dialog}>`;
+  <//>`;
 }
