@@ -17,6 +17,7 @@ class Process:
     """A running `nearsight serve`."""
 
     def __init__(self, folder, *words, env=None):
+        self.folder = folder
         self.log = open(folder / "serve.log", "ab+")  # noqa: SIM115 - it lives as long as the process
         self.position = self.log.seek(0, os.SEEK_END)
         command = [sys.executable, "-m", "nearsight", "serve", "--port", "0", "--data", str(folder / "data")]

@@ -45,6 +45,18 @@ def test_health_and_ready(client):
     assert client.get("/ready").json() == {"status": "ready"}
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_has_died_is_told(serve):
+    client = serve()
+    ready(client)
+    dispatcher = client.service.dispatcher
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatcher, "_take", lambda: 1 / 0)
+        with dispatcher._condition:
+            dispatcher._condition.notify(1)
+        until(lambda: client.get("/health").status_code == 500)
+
+
 def test_every_answer_has_an_id_and_strict_headers(client):
     for path in ("/health", "/nowhere", "/v1/models"):
         headers = client.get(path).headers
@@ -52,6 +64,20 @@ def test_every_answer_has_an_id_and_strict_headers(client):
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert len(headers["x-request-id"]) == 16
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/nowhere"])
+def test_head_answers_as_get_without_the_body(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    varying = {"x-request-id", "content-length" if path == "/nowhere" else ""}
+    assert {k: v for k, v in head.headers.items() if k not in varying} == {
+        k: v for k, v in got.headers.items() if k not in varying
+    }
+
+
+def test_head_does_not_wait_for_a_stream(client):
+    assert client.head("/v1/jobs/none/events").status_code == 405
 
 
 def test_a_sane_request_id_is_kept_and_another_replaced(client):

@@ -1,7 +1,10 @@
 """URLs: nothing that only this machine can reach is reached for a client."""
 
+import asyncio
+
 import pytest
 
+from nearsight.server import fetch as fetch_module
 from nearsight.server.errors import Problem
 from nearsight.server.fetch import UrlFetcher, is_public
 from nearsight.server.metrics import Metrics
@@ -56,6 +59,8 @@ async def site(scope, receive, send):
         await send({"type": "http.response.body"})
         return
     await send({"type": "http.response.start", "status": 404 if path == "/none" else 200, "headers": []})
+    if path == "/slow":
+        await asyncio.sleep(60)
     if path == "/endless":
         for _ in range(400):
             await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
@@ -154,6 +159,33 @@ def test_size_status_and_refused_connections(port):
         fetch([f"{home}/a", f"{home}/none"], ports=(port,))
     with pytest.raises(Problem, match="cannot be fetched"):
         fetch("http://127.0.0.1:1/", ports=(1,))
+
+
+def test_a_server_that_is_slow_is_given_up(port, monkeypatch):
+    monkeypatch.setattr(fetch_module, "_TIMEOUT_S", 0.2)
+    with pytest.raises(Problem, match="URL 0: it took more than 0.2 s") as refused:
+        fetch(f"http://127.0.0.1:{port}/slow", ports=(port,))
+    assert refused.value.status == 400
+
+
+def test_a_proxy_of_the_environment_is_not_asked(port, on_loopback, monkeypatch):
+    """It would connect to addresses that nobody has checked."""
+    asked = []
+
+    async def proxy(scope, receive, send):
+        if scope["type"] == "http":
+            asked.append(scope["path"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"by the proxy"})
+
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with on_loopback(proxy) as url:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, url)
+        [data] = fetch(f"http://127.0.0.1:{port}/a.jpg", ports=(port,))
+    assert data.startswith(b"image of ")
+    assert not asked
 
 
 def test_a_real_resolver_reads_numbers_as_addresses():

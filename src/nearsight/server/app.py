@@ -13,6 +13,7 @@ from nearsight.server.access_log import AccessLog
 from nearsight.server.dialects import cohere, immich, tei, voyage, weaviate
 from nearsight.server.direct import DirectRoutes
 from nearsight.server.errors import Renderers
+from nearsight.server.head import HeadRequests
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
 from nearsight.server.routes import (
@@ -115,7 +116,10 @@ def layered(app: ASGIApp, service: Service, renderers: Renderers, *, any_host: b
     """Wrap an application: limits innermost, then hosts and origins, then the log."""
     settings = service.settings
     limited = BodyLimit(
-        app, renderers, max_bytes=settings.max_request_mb * _MB, timeout_s=settings.read_timeout_s
+        HeadRequests(app),
+        renderers,
+        max_bytes=settings.max_request_mb * _MB,
+        timeout_s=settings.read_timeout_s,
     )
     names = None if any_host else [settings.host, *settings.allowed_host]
     checked = OriginCheck(limited, renderers, names)
