@@ -267,8 +267,9 @@ class TestByParts:
         np.testing.assert_allclose(similarities, truth, atol=1e-5)
         assert (truth > 0.8).any()
 
-    def test_short_vectors_have_no_sketches(self):
+    def test_short_and_few_vectors_have_no_sketches(self):
         assert Sketches.of(vectors(100, 300), 0) is None
+        assert Sketches.of(vectors(50, 400), 0) is None
 
     def test_the_number_of_threads_makes_no_difference(self):
         X = np.concatenate([clustered(1500), np.repeat(clustered(3), 400, axis=0)])

@@ -41,12 +41,12 @@ class Sketches:
 
     @classmethod
     def of(cls, references: Floats, random_state: int | None) -> "Sketches | None":
-        """Return what makes vectors like these short, or None if they are not long enough to gain by it."""
-        d = references.shape[1]
-        if d < _LEAST_TIMES * (N_DIRECTIONS + _N_SUMS):
+        """Return what makes vectors like these short, or None if they are too few or too short to gain."""
+        m, d = references.shape
+        if m < N_DIRECTIONS or d < _LEAST_TIMES * (N_DIRECTIONS + _N_SUMS):
             return None
         rng = np.random.default_rng(random_state)
-        sample = np.sort(rng.choice(len(references), min(len(references), _SAMPLE_ROWS), replace=False))
+        sample = np.sort(rng.choice(m, min(m, _SAMPLE_ROWS), replace=False))
         _, _, directions = randomized_svd(
             references[sample], N_DIRECTIONS, n_iter=2, random_state=int(rng.integers(1 << 31))
         )
