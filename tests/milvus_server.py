@@ -23,7 +23,8 @@ class MilvusServer:
 
     def __init__(self, **variables: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="nearsight-milvus-"))
-        self._variables = {**os.environ, **variables}
+        # Where its etcd is: the package looks for a free port instead, and finds another one after a kill.
+        self._variables = {**os.environ, "ETCD_ENDPOINTS": "127.0.0.1:2379", **variables}
         self.port = _free_port()
         self._process = None
         self.start()
