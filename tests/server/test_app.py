@@ -45,6 +45,32 @@ def test_health_and_ready(client):
     assert client.get("/ready").json() == {"status": "ready"}
 
 
+def test_what_cannot_be_finished_in_the_time_of_grace_is_told_so(serve, jpeg):
+    client = serve(n_threads=1, grace_s=0.1)
+    ready(client)
+    backend = client.service.models.loaded("default").backend
+    embed, is_busy, may_go = backend.embed, threading.Event(), threading.Event()
+
+    def held(prepared):
+        is_busy.set()
+        may_go.wait(60)
+        return embed(prepared)
+
+    backend.embed = held
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(client.post, "/v1/embeddings", files={"image": jpeg()}) for _ in "ab")
+        is_busy.wait(60)
+        until(lambda: client.service.dispatcher.fill)
+        # As at a signal; the connections are closed only after it.
+        client.portal.call(client.service.begin_stop)
+        until(lambda: first.done() or second.done())
+        may_go.set()
+        answers = sorted((first.result(), second.result()), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [200, 503]
+    assert int(answers[1].headers["retry-after"]) >= 1
+    assert client.get("/health").status_code == 200
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_has_died_is_told(serve):
     client = serve()

@@ -131,8 +131,8 @@ class Dispatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every worker still runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether every worker still runs, or ends because it was told to."""
+        return self._is_closed or all(thread.is_alive() for thread in self._threads)
 
     @property
     def fill(self) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from nearsight.server.service import Service
 from nearsight.services.server_settings import ServerSettings
 
 _LOCK = "service.lock"
+_LAST_ANSWERS_S = 2
 
 
 class Listener(uvicorn.Server):
@@ -135,7 +137,8 @@ def _listener(
             server_header=False,
             date_header=True,
             timeout_keep_alive=settings.keep_alive_s,
-            timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+            # What waits after the time of grace is told so, which takes a moment more.
+            timeout_graceful_shutdown=math.ceil(settings.grace_s) + _LAST_ANSWERS_S,
             lifespan=lifespan,
             http=timely(settings.read_timeout_s),
             ws="none",

@@ -126,6 +126,7 @@ class Service:
         self._in_background: dict[str, asyncio.Task[None]] = {}
         self._why_not_ready = "the model is being loaded"
         self._since = time.time()
+        self._closing: asyncio.Future[None] | None = None
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
         """Run something that blocks, outside of the event loop.
@@ -165,8 +166,11 @@ class Service:
         ]
 
     def begin_stop(self) -> None:
-        """Refuse new work and end the streams; what was accepted is finished."""
+        """Refuse new work and end the streams; what was accepted is finished, or told to go elsewhere."""
         self.stopping.set()
+        if self._closing is None:
+            # Now, and not after uvicorn has waited for all connections: it would hang up on what still waits.
+            self._closing = asyncio.ensure_future(self.dispatcher.close(self.settings.grace_s))
 
     async def stop(self) -> None:
         """Finish what was accepted, within the time of grace."""
@@ -176,7 +180,8 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.dispatcher.close(self.settings.grace_s)
+        if self._closing is not None:
+            await self._closing
         self.models.close()
         elsewhere = [threads.close(_GRACE_ELSEWHERE_S) for threads in self._threads_elsewhere.values()]
         await asyncio.gather(self._threads.close(self.settings.grace_s), *elsewhere)
