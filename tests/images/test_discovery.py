@@ -231,7 +231,7 @@ def test_existence_is_denied_only_when_certain(here):
     assert not exists(str(here / "a.jpg/b.jpg"))
     assert not exists(str(here / "dangling.jpg"))
     assert exists(str(here / "loop"))
-    assert exists("gs://no-driver-here/a.jpg")
+    assert exists("unknown://no-driver-here/a.jpg")
     assert not exists("memory://no/such.jpg")
 
 

@@ -1,6 +1,5 @@
 """URLs: nothing that only this machine can reach is reached for a client."""
 
-import asyncio
 
 import pytest
 
@@ -59,8 +58,9 @@ async def site(scope, receive, send):
         await send({"type": "http.response.body"})
         return
     await send({"type": "http.response.start", "status": 404 if path == "/none" else 200, "headers": []})
-    if path == "/slow":
-        await asyncio.sleep(60)
+    if path == "/slow":  # until the client hangs up
+        while (await receive())["type"] != "http.disconnect":
+            pass
     if path == "/endless":
         for _ in range(400):
             await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
