@@ -1,6 +1,5 @@
 """URLs: nothing that only this machine can reach is reached for a client."""
 
-
 import pytest
 
 from nearsight.server import fetch as fetch_module
