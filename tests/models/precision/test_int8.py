@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from models.convolutions import network
+from models.eight_bits import loaded_or_skipped
 from onnx import TensorProto
 from PIL import Image
 
@@ -50,7 +51,7 @@ def load(name, cache_dir):
 
 @pytest.fixture(scope="module")
 def lite0_int8(cache_dir):
-    return load("efficientnet-lite0#int8", cache_dir)
+    return loaded_or_skipped(lambda: load("efficientnet-lite0#int8", cache_dir))
 
 
 @pytest.mark.slow
