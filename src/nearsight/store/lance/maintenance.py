@@ -1,6 +1,6 @@
 """Rules that say when maintenance is due, without any engine.
 
-The numbers come from ``benchmarks/search.py``; see docs/architecture.md.
+The numbers come from ``benchmarks/search.py``; see docs/storage.md.
 """
 
 from collections.abc import Sequence
