@@ -29,7 +29,7 @@ RAY := .venv-ray
 # A Milvus server and its client.
 MILVUS := .venv-milvus
 
-.PHONY: demo test slow pretend coverage fuzz check lint types imports docs bench parity clients ray milvus clean
+.PHONY: demo test slow all-tests pretend coverage fuzz check static lint types imports docs bench parity clients ray milvus clean
 
 $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -51,9 +51,13 @@ PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
-# Browsers and killed processes on a loaded machine: one that fails has a second try, which the end of the log lists.
+# One that fails has a second try, which the end of the log lists.
 slow: $(READY)
-	$(PYTEST) -m slow --reruns 1 -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
+	$(PYTEST) -m slow --retry-slow -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
+
+# Both in one go: collected once, and nobody waits for the last quick one.
+all-tests: $(READY)
+	$(PYTEST) --retry-slow -rsfER
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.
@@ -69,7 +73,11 @@ coverage: $(READY)
 fuzz: $(READY)
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz
 
-check: lint types imports test slow pretend docs
+check: static all-tests pretend
+
+# Each of these keeps one core busy.
+static: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target lint types imports docs
 
 lint: $(READY)
 	$(BIN)/ruff format --check

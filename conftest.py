@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help=f"hide features of this machine, separated by commas: {', '.join(processor.FEATURES)}",
     )
+    parser.addoption(
+        "--retry-slow",
+        action="store_true",
+        help="give a slow test that fails a second try, which the log lists",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,6 +70,14 @@ def pytest_configure(config: pytest.Config) -> None:
         if processor.is_hidden(feature):
             os.environ |= dict.fromkeys(("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "OV_CPU_MAX_ISA"), isa)
             return
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Browsers and killed processes on a loaded machine: one that fails has a second try."""
+    if config.getoption("--retry-slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -9,6 +9,8 @@ from nearsight.server.jobs import JobRunner
 from nearsight.server.metrics import Metrics
 from nearsight.services.jobs import JobTable
 
+from coroutines import run_coroutine
+
 
 def test_a_service_without_work_does_not_read_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_POLL_S", 0.002)
@@ -72,5 +74,5 @@ def test_a_service_without_work_does_not_read_the_table(tmp_path, monkeypatch):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(run())
+    run_coroutine(run())
     assert sorted(ran) == ["anomaly_watch", "audit"]

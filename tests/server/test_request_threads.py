@@ -8,6 +8,8 @@ import pytest
 from nearsight.server.errors import Problem
 from nearsight.server.request_threads import RequestThreads
 
+from coroutines import run_coroutine
+
 
 def test_calls_return_raise_and_share_threads():
     async def run():
@@ -23,7 +25,7 @@ def test_calls_return_raise_and_share_threads():
         await threads.close(10)
         assert not any(thread.is_alive() for thread in threads._threads)
 
-    asyncio.run(run())
+    run_coroutine(run())
 
 
 def test_one_thread_serves_calls_that_follow_each_other():
@@ -37,7 +39,7 @@ def test_one_thread_serves_calls_that_follow_each_other():
         assert names == {"one-0"}
         await threads.close(10)
 
-    asyncio.run(run())
+    run_coroutine(run())
 
 
 def test_what_has_not_begun_is_dropped_with_its_request():
@@ -59,7 +61,7 @@ def test_what_has_not_begun_is_dropped_with_its_request():
         assert ran == []
         await threads.close(10)
 
-    asyncio.run(run())
+    run_coroutine(run())
 
 
 def test_a_call_that_never_ends_does_not_hold_up_the_end():
@@ -72,7 +74,7 @@ def test_a_call_that_never_ends_does_not_hold_up_the_end():
         assert threads._threads[0].daemon
         never.set()
 
-    asyncio.run(run())
+    run_coroutine(run())
 
 
 async def _is_refused(threads) -> bool:
