@@ -1,4 +1,4 @@
-"""The store in Qdrant: the conformance suite, in the client's local mode."""
+"""A collection in Qdrant: the conformance suites, in the client's local mode."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from nearsight.collection import writer
 from nearsight.errors import InvalidParameterError
 from nearsight.store import Field, create_store, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
-from nearsight.testing import StoreTests
+from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import SCHEMA, ids_of, rows, vectors_of
 from nearsight_qdrant.server import parse_address
 
@@ -28,14 +28,19 @@ def _files(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path_factory.mktemp("files")))
 
 
+@pytest.fixture
+def folder():
+    # The local mode waits for the disk after each point: where there is one, a disk in memory.
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield folder
+
+
 @pytest.mark.slow
 class TestQdrant(StoreTests):
     @pytest.fixture(autouse=True)
-    def _folder(self):
-        # The local mode waits for the disk after each point: where there is one, a disk in memory.
-        memory = Path("/dev/shm")
-        with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as self.folder:
-            yield
+    def _folder(self, folder):
+        self.folder = folder
 
     def place(self, directory):
         return f"qdrant://{self.folder}?collection={directory.name}"
@@ -45,6 +50,19 @@ class TestQdrant(StoreTests):
 
     def reopen(self, directory):
         return open_store(self.place(directory))
+
+
+@pytest.mark.slow
+class TestQdrantLocation(LocationTests):
+    @pytest.fixture(autouse=True)
+    def _folder(self, folder):
+        self.folder = folder
+
+    def uri(self, directory):
+        return f"qdrant://{self.folder}?collection={directory.name}"
+
+    def unreachable_uri(self, directory):
+        return "qdrant://127.0.0.1:1?collection=photos"
 
 
 FIELDS = {

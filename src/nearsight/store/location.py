@@ -16,7 +16,8 @@ class Location(Protocol):
     """The place of one collection: its documents, its lock, and its stores.
 
     Documents are small files, such as the manifest. A collection has one store of rows, and a second one
-    while it is upgraded to another model. Every method raises StorageError if the storage refuses or is away.
+    while it is upgraded to another model. Whoever writes to a collection holds the lock. Methods raise
+    StorageError if the storage refuses or is away. `nearsight.testing.LocationTests` asks for all of it.
     """
 
     @property
@@ -54,7 +55,8 @@ class Location(Protocol):
     def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of whoever writes to the collection: at most one process and thread holds it.
 
-        The same object may be entered again by the thread that holds it.
+        The same object may be entered any number of times, also by the thread that holds it; it is entered
+        for each write. A process that dies leaves it, in some engines after a while.
         """
         ...
 

@@ -9,13 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Suites are loaded on first use: they import pytest and hypothesis.
-_HOMES = {"BackendTests": "backends", "EstimatorTests": "estimators", "StoreTests": "stores"}
+_HOMES = {
+    "BackendTests": "backends",
+    "EstimatorTests": "estimators",
+    "LocationTests": "locations",
+    "StoreTests": "stores",
+}
 
-__all__ = ["BackendTests", "EstimatorTests", "StoreTests"]
+__all__ = ["BackendTests", "EstimatorTests", "LocationTests", "StoreTests"]
 
 if TYPE_CHECKING:
     from nearsight.testing.backends import BackendTests
     from nearsight.testing.estimators import EstimatorTests
+    from nearsight.testing.locations import LocationTests
     from nearsight.testing.stores import StoreTests
 
 

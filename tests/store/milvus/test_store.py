@@ -1,7 +1,6 @@
-"""The store in Milvus: the conformance suite, on a real server."""
+"""A collection in Milvus: the conformance suites, on a real server."""
 
 import base64
-import threading
 from dataclasses import replace
 from itertools import count
 
@@ -18,7 +17,7 @@ from nearsight.store import create_store, locate, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.milvus.address import parse_address
 from nearsight.store.milvus.expressions import among
-from nearsight.testing import StoreTests
+from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import FIELDS as FILTER_FIELDS
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
 
@@ -44,6 +43,22 @@ class TestMilvus(StoreTests):
 
     def reopen(self, directory):
         return open_store(self.place(directory))
+
+
+@pytest.mark.slow
+class TestMilvusLocation(LocationTests):
+    # Milvus 2.3 does not.
+    says_size = False
+
+    @pytest.fixture(autouse=True)
+    def _server(self, uri, server):
+        self.base, self.port = uri, server.port
+
+    def uri(self, directory):
+        return f"{self.base}_{directory.name}"
+
+    def unreachable_uri(self, directory):
+        return self.base.replace(f":{self.port}?", ":1?")
 
 
 @pytest.fixture(scope="module")
@@ -238,20 +253,6 @@ def test_a_reader_of_a_long_document_goes_on_when_it_is_replaced_meanwhile(uri, 
     monkeypatch.setattr(location._documents, "_join", replacing)
     assert location.read_document("a") == other
     assert len(n_joined) == 2
-
-
-@pytest.mark.slow
-def test_the_lock_is_entered_again_by_the_thread_that_holds_it(uri):
-    lock, order = locate(uri).lock(), []
-    with lock, lock, locate(uri).lock():
-        other = threading.Thread(
-            target=lambda: [lock.__enter__(), order.append("other"), lock.__exit__(*[None] * 3)]
-        )
-        other.start()
-        other.join(0.2)
-        order.append("first")
-    other.join()
-    assert order == ["first", "other"]
 
 
 @pytest.mark.slow

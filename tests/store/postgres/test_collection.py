@@ -283,27 +283,6 @@ def test_adding_searching_and_copying_go_on_when_the_server_is_killed(
 
 
 @pytest.mark.slow
-def test_one_writer_at_a_time(uri):
-    Collection.create(uri, model=FakeBackend())
-    numbers = []
-
-    def write(name):
-        collection = Collection.open(uri)
-        for _ in range(10):
-            with collection._lock:
-                numbers.append(name)
-                numbers.append(name)
-
-    threads = [threading.Thread(target=write, args=(name,)) for name in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(numbers) == 60
-    assert numbers[::2] == numbers[1::2]
-
-
-@pytest.mark.slow
 def test_a_copy_there_and_back_goes_on_after_a_kill(uri, photos, tmp_path):
     source = Collection.create(tmp_path / "source", model=FakeBackend())
     source.add(photos, metadata={"shelf": "top", "price": 9.5})

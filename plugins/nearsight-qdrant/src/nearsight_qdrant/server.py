@@ -93,7 +93,13 @@ def client_of(address: Address) -> QdrantClient:
                 _CLIENTS[address.place] = (
                     QdrantClient(path=str(address.directory))
                     if address.directory
-                    else QdrantClient(url=address.url, api_key=address.key, timeout=_TIMEOUT_S)
+                    else QdrantClient(
+                        url=address.url,
+                        api_key=address.key,
+                        timeout=_TIMEOUT_S,
+                        # It warns, in a thread of its own, of a server that is away.
+                        check_compatibility=False,
+                    )
                 )
         return _CLIENTS[address.place]
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from nearsight.artifacts import replacing
+from nearsight.store.lance.errors import translated
 from nearsight.store.lance.store import LanceStore
 
 _LOCK = "write.lock"
@@ -36,21 +37,21 @@ class DirectoryLocation:
 
     def read_document(self, name: str) -> bytes | None:
         """Return a file; see Location."""
-        try:
+        with translated(self.uri, f"reading {name}"), suppress(FileNotFoundError, NotADirectoryError):
             return (self.files / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return None
 
     def write_document(self, name: str, content: bytes) -> None:
         """Write a file; see Location."""
-        with replacing(self.files / name) as file:
+        with translated(self.uri, f"writing {name}"), replacing(self.files / name) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
     def delete_document(self, name: str) -> None:
         """Delete a file; see Location."""
-        (self.files / name).unlink(missing_ok=True)
+        with translated(self.uri, f"deleting {name}"):
+            (self.files / name).unlink(missing_ok=True)
 
     def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of whoever writes; see Location."""
@@ -58,6 +59,9 @@ class DirectoryLocation:
 
     def open_store(self, name: str) -> LanceStore:
         """Open a store; see Location."""
+        with translated(self.uri, f"opening {name}"), suppress(FileNotFoundError, NotADirectoryError):
+            # Raises where a disk is away: the engine says of a place it cannot read that nothing is there.
+            (self.files / name).stat()
         return LanceStore.open(self.files / name)
 
     def create_store(self, name: str, schema: pa.Schema) -> LanceStore:

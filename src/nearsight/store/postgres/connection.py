@@ -96,6 +96,7 @@ class ConnectionPool:
         self._idle: list[Any] = []
         weakref.finalize(self, _close_all, self._idle)
         self._process = os.getpid()
+        self._has_answered = False
         self.held = Held()
 
     @contextmanager
@@ -123,7 +124,9 @@ class ConnectionPool:
         for pause in (*PAUSES_S, None):
             try:
                 with self.translated(None):
-                    return self._connect()
+                    connection = self._connect()
+                self._has_answered = True
+                return connection
             except LostConnectionError:  # noqa: PERF203 - a few times, with pauses between
                 if pause is None:
                     raise
@@ -160,7 +163,9 @@ class ConnectionPool:
                 with self.connection() as connection:
                     return work(connection)
             except LostConnectionError:  # noqa: PERF203 - a few times, with pauses between
-                if pause is None:
+                # A server that has never answered was tried for some seconds by `connect`; one that has is
+                # waited for longer, as it may be starting again.
+                if pause is None or not self._has_answered:
                     raise
                 time.sleep(pause)
                 if self.held.renew is not None:

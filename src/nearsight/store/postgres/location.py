@@ -84,6 +84,8 @@ class PostgresLocation:
 
     def delete_document(self, name: str) -> None:
         """Delete a document; see Location."""
+        if not self._has_tables():
+            return
         self._database.retried(
             lambda connection: connection.execute(
                 f"DELETE FROM {self._documents} WHERE collection = %s AND name = %s",

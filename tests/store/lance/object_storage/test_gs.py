@@ -1,5 +1,7 @@
 """Collections and jobs at ``gs://``: the driver, the requests and their conditions are not those of S3."""
 
+from itertools import count
+
 import pytest
 from gs_server import GsServer, is_installed
 
@@ -8,6 +10,7 @@ from nearsight.errors import StorageError
 from nearsight.object_storage.bucket import Bucket
 from nearsight.object_storage.lease import Lease
 from nearsight.store import create_store, open_store
+from nearsight.testing import LocationTests
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vectors_of
 
 pytestmark = [
@@ -18,40 +21,65 @@ pytestmark = [
 ]
 
 
-def test_collections_and_jobs_are_kept_at_google_cloud_storage(monkeypatch, tmp_path):
+_NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def google():
     server = GsServer()
-    try:
-        server.make_bucket("photos")
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path))
-        store = create_store("gs://photos/shop", SCHEMA)
-        for i in range(4):
-            store.append(rows([f"{i}"], vectors_of(i), thumbnail=[b"t" * 100]))
-        store.update(rows(["1"], vectors_of(10)))
-        store.delete(["2"])
-        before = fetch(store, ["thumbnail", "vector"])
-        store.optimize()
-        again = open_store("gs://photos/shop")
-        assert ids_of(again) == ["0", "1", "3"]
-        assert fetch(again, ["thumbnail", "vector"]) == before
-        assert ids_of(create_store("gs://photos/shop", SCHEMA)) == ["0", "1", "3"]
+    server.make_bucket("photos")
+    yield server
+    server.stop()
 
-        files = BucketFiles("gs://photos/jobs/1")
-        files.prepare()
-        assert [files.put_if_absent("units/a", content) for content in (b"1", b"2")] == [True, False]
-        with files.created("units/rows") as file:
-            file.write(b"whole")
-        with files.local("units/rows") as path:
-            assert path.read_bytes() == b"whole"
-        assert sorted(name for name, _ in files.names("units/")) == ["a", "rows"]
-        files.touch("units/a")
-        assert 0 <= files.now_s() - files.modified_s("units/a") < 60
-        with pytest.raises(FileNotFoundError):
-            files.read("units/none")
-        with files.lock("commit.lock"):
-            assert Lease(Bucket(files.uri), "commit.lock")._last() == 1
 
-        with pytest.raises(StorageError, match="gs://none/1: writing .* the bucket does not exist"):
-            BucketFiles("gs://none/1").prepare()
-    finally:
-        server.stop()
+@pytest.fixture
+def server(google, monkeypatch, tmp_path):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google.url)
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    return google
+
+
+def test_collections_and_jobs_are_kept_at_google_cloud_storage(server):
+    store = create_store("gs://photos/shop", SCHEMA)
+    for i in range(4):
+        store.append(rows([f"{i}"], vectors_of(i), thumbnail=[b"t" * 100]))
+    store.update(rows(["1"], vectors_of(10)))
+    store.delete(["2"])
+    before = fetch(store, ["thumbnail", "vector"])
+    store.optimize()
+    again = open_store("gs://photos/shop")
+    assert ids_of(again) == ["0", "1", "3"]
+    assert fetch(again, ["thumbnail", "vector"]) == before
+    assert ids_of(create_store("gs://photos/shop", SCHEMA)) == ["0", "1", "3"]
+
+    files = BucketFiles("gs://photos/jobs/1")
+    files.prepare()
+    assert [files.put_if_absent("units/a", content) for content in (b"1", b"2")] == [True, False]
+    with files.created("units/rows") as file:
+        file.write(b"whole")
+    with files.local("units/rows") as path:
+        assert path.read_bytes() == b"whole"
+    assert sorted(name for name, _ in files.names("units/")) == ["a", "rows"]
+    files.touch("units/a")
+    assert 0 <= files.now_s() - files.modified_s("units/a") < 60
+    with pytest.raises(FileNotFoundError):
+        files.read("units/none")
+    with files.lock("commit.lock"):
+        assert Lease(Bucket(files.uri), "commit.lock")._last() == 1
+
+    with pytest.raises(StorageError, match="gs://none/1: writing .* the bucket does not exist"):
+        BucketFiles("gs://none/1").prepare()
+
+
+class TestGsLocation(LocationTests):
+    @pytest.fixture(autouse=True)
+    def _bucket(self, server, monkeypatch):
+        self.folder = f"gs://photos/{next(_NUMBERS)}"
+        # So soon a killed process is taken for dead.
+        monkeypatch.setattr("nearsight.store.lance.object_storage.location.TTL_S", 2.0)
+
+    def uri(self, directory):
+        return f"{self.folder}/{directory.name}"
+
+    # Google's driver waits half a minute for a server; the code is that of s3://, which is tested.
+    test_a_storage_that_is_away_is_not_an_empty_one = None

@@ -1,9 +1,9 @@
-"""The store in a bucket: the conformance suite, on a server that speaks S3."""
+"""A collection in a bucket: the conformance suites, on a server that speaks S3."""
 
 import pytest
 
 from nearsight.store import create_store, open_store
-from nearsight.testing import StoreTests
+from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import SCHEMA
 
 
@@ -24,3 +24,18 @@ class TestObjectStorage(StoreTests):
 
     def reopen(self, directory):
         return open_store(self.place(directory))
+
+
+@pytest.mark.slow
+class TestObjectLocation(LocationTests):
+    @pytest.fixture(autouse=True)
+    def _bucket(self, uri, monkeypatch):
+        self.folder, _, self.endpoint = uri.partition("?")
+        # So soon a killed process is taken for dead.
+        monkeypatch.setattr("nearsight.store.lance.object_storage.location.TTL_S", 2.0)
+
+    def uri(self, directory):
+        return f"{self.folder}/{directory.name}?{self.endpoint}"
+
+    def unreachable_uri(self, directory):
+        return f"{self.folder}?endpoint=http://127.0.0.1:1"
