@@ -29,7 +29,7 @@ RAY := .venv-ray
 # A Milvus server and its client.
 MILVUS := .venv-milvus
 
-.PHONY: demo test slow all-tests pretend coverage fuzz check static lint types imports docs bench parity clients ray milvus clean
+.PHONY: demo test slow pretend coverage fuzz check static lint types imports docs bench parity clients ray milvus clean
 
 $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -48,16 +48,13 @@ demo: $(READY)
 # One process a core; whoever is done early takes tests from the others.
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
+# With ALL=yes the slow ones, too, in one go: collected once, and nobody waits for the last quick one.
+# A slow one that fails has a second try then, which the end of the log lists.
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(if $(ALL),--retry-slow -rsfER,-m "not slow")
 
-# One that fails has a second try, which the end of the log lists.
 slow: $(READY)
 	$(PYTEST) -m slow --retry-slow -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
-
-# Both in one go: collected once, and nobody waits for the last quick one.
-all-tests: $(READY)
-	$(PYTEST) --retry-slow -rsfER
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.
@@ -73,7 +70,8 @@ coverage: $(READY)
 fuzz: $(READY)
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz
 
-check: static all-tests pretend
+check: ALL := yes
+check: static test pretend
 
 # Each of these keeps one core busy.
 static: $(READY)
