@@ -83,6 +83,20 @@ def test_steps_are_numbered_and_a_bar_inside_a_bar_is_no_step(capsys):
     assert ": part" not in text
 
 
+def test_the_number_of_steps_is_corrected_once_it_is_known(capsys):
+    progress.steps_left(3)  # Without a block, nothing is counted.
+    with progress.steps(9):
+        with progress.bar("embedding images", progress=True):
+            pass
+        with progress.steps(4):
+            progress.steps_left(1)
+            with progress.bar("choosing settings", progress=True):
+                pass
+    told = capsys.readouterr().err
+    assert "step 1 of 9: embedding images" in told
+    assert "step 2 of 2: choosing settings" in told
+
+
 def test_an_error_closes_its_step(capsys):
     with progress.steps(2):
         with pytest.raises(ValueError, match="half way"), progress.bar("failing", 2, progress=True):

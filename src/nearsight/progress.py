@@ -58,7 +58,8 @@ def is_watched(progress: bool | None) -> bool:
 def steps(n_steps: int) -> Iterator[None]:
     """Count the bars opened in the block as steps: ``step 2 of 4: comparing neighbors``.
 
-    Bars inside a bar belong to its step. A block inside a block changes nothing: the outer one numbers.
+    Bars inside a bar belong to its step. A block inside a block changes nothing: the outer one numbers. It
+    may learn how many are left by `steps_left`.
 
     Parameters
     ----------
@@ -73,6 +74,12 @@ def steps(n_steps: int) -> Iterator[None]:
         yield
     finally:
         _steps.reset(token)
+
+
+def steps_left(n_steps: int) -> None:
+    """Correct the number of steps, once it is known how many bars follow; without a block, do nothing."""
+    if (job := _steps.get()) is not None:
+        job.n_steps = job.n_begun + n_steps
 
 
 @contextmanager

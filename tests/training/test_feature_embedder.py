@@ -6,7 +6,8 @@ import pytest
 from nearsight import Collection
 from nearsight.errors import FingerprintMismatchError
 from nearsight.images import Exclusions
-from nearsight.services.training import labeled_images
+from nearsight.progress import steps, told_to
+from nearsight.services.training import labeled_images, n_steps
 from nearsight.training import feature_embedder, train
 from nearsight.training.augmentation import ViewsBackend
 
@@ -49,6 +50,20 @@ def test_no_view_is_embedded_twice_and_the_model_is_the_same(folder, small_netwo
     kept = [row for row, path in enumerate(labeled.paths) if not path.endswith("broken.png")]
     same = [np.equal.outer(numbers[kept], numbers[kept]) for numbers in (groups, without)]
     np.testing.assert_array_equal(*same)
+
+
+def test_a_training_is_one_sequence_of_steps(folder, small_network):
+    told = []
+    with told_to(lambda text, *_: told.append(text)), steps(n_steps("head", model=small_network)):
+        embedder = feature_embedder(small_network)
+        labeled, groups = labeled_images(folder, None, Exclusions(), embedder=embedder)
+        train(labeled, groups, model=small_network, embedder=embedder)
+    shown = list(dict.fromkeys(told))
+    numbers = [text.partition(":")[0] for text in shown]
+    last = len({*numbers})
+    assert shown[0] == f"step 1 of {last}: embedding images"
+    assert shown[-1] == f"step {last} of {last}: choosing settings"
+    assert len(numbers) == last
 
 
 def test_a_collection_takes_no_vectors_of_another_model(folder, small_network, tmp_path):

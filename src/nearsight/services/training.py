@@ -1,7 +1,7 @@
 """What doors share about training: labeled images, near-duplicates among them, a contact sheet."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nearsight import evaluation, images
+from nearsight.analyses.duplicates import N_STEPS
 from nearsight.artifacts import exported
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.evaluation import LabeledFolder
@@ -19,7 +20,18 @@ from nearsight.images.path_encoding import absolute, decode_path
 from nearsight.services.collections import temporary_collection
 from nearsight.services.csv_tables import read_image_pairs, read_labels
 from nearsight.services.labels import resolve_labels
-from nearsight.training import AUGMENTATIONS, FeatureEmbedder, contact_sheet
+from nearsight.training import AUGMENTATIONS, FeatureEmbedder, contact_sheet, count_steps
+
+
+def n_steps(depth: str, **model: Any) -> int:
+    """Return how many progress bars a training opens: one to embed images, near-duplicates, and its own.
+
+    Parameters
+    ----------
+    depth, **model
+        See `training.count_steps`.
+    """
+    return 1 + N_STEPS + count_steps(depth, **model)
 
 
 def labeled_images(
@@ -82,9 +94,11 @@ def _groups(
     others = [path for path, split in zip(labeled.paths, labeled.splits, strict=True) if split != "test"]
     # The collection's own model is not used; with a GPU, it would decode otherwise.
     options |= {"model": embedder.network.base.id, "device": "cpu", "embedder": embedder.vector_embedder()}
-    with temporary_collection(others, **options) as (collection, _):
-        if judges:
-            collection.add(judges, embedder=embedder.vector_embedder(n_views=1))
+    with ExitStack() as stack:
+        with embedder.one_bar(len(labeled.paths)):
+            collection, _ = stack.enter_context(temporary_collection(others, **options))
+            if judges:
+                collection.add(judges, embedder=embedder.vector_embedder(n_views=1))
         return evaluation.duplicate_groups(collection, labeled.paths)
 
 

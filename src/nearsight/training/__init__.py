@@ -10,7 +10,7 @@ from nearsight.training.model_folder import (
     write_model,
 )
 from nearsight.training.results import Figure, Training
-from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, feature_embedder, train
+from nearsight.training.train import DEFAULT_VIEWS, DEPTHS, count_steps, feature_embedder, train
 
 __all__ = [
     "AUGMENTATIONS",
@@ -21,6 +21,7 @@ __all__ = [
     "Training",
     "contact_sheet",
     "content_digest",
+    "count_steps",
     "feature_embedder",
     "learned_classes",
     "learned_images",

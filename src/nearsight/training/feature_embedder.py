@@ -1,6 +1,7 @@
 """Embeds views of images once, for near-duplicates among them and for training."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.embedder import Embedded, Embedder
-from nearsight.errors import ImageFailure
+from nearsight.errors import ImageFailure, StorageError
 from nearsight.images import ImageSource, find
 from nearsight.models import ModelSpec
+from nearsight.progress import Bar
 from nearsight.training.augmentation import ViewsBackend, augmentation
 from nearsight.training.network_features import FeatureNetwork
 
 Floats = NDArray[np.float32]
+
+
+def gone(failure: ImageFailure) -> StorageError:
+    """Return what to raise where an image that could be read before cannot be read now."""
+    return StorageError(
+        f"{failure.path} could be read when the training began, and cannot be read now ({failure.reason}); "
+        "leave the images as they are, and start again"
+    )
 
 
 class FeatureEmbedder:
@@ -48,6 +58,7 @@ class FeatureEmbedder:
         self._features: dict[str, Floats] = {}
         self._ids: dict[str, str] = {}
         self._failed: dict[str, ImageFailure] = {}
+        self._shown: Bar | None = None
 
     def vector_embedder(self, n_views: int | None = None) -> Embedder:
         """Return what embeds images by the pretrained model for somebody else, and keeps their features here.
@@ -60,6 +71,20 @@ class FeatureEmbedder:
         n_views = n_views or self.n_views
         backend = ViewsBackend(self.network.backend(), augmentation(self.augment), n_views)
         return _VectorEmbedder(backend, self, **self._options)
+
+    @contextmanager
+    def one_bar(self, total: int) -> Iterator[Bar]:
+        """Show the images that the block's embedders embed in one bar."""
+        with self.vector_embedder().bar(total) as shown:
+            self._shown = shown
+            try:
+                yield shown
+            finally:
+                self._shown = None
+
+    def bar(self) -> Bar | None:
+        """Return the open bar of `one_bar`."""
+        return self._shown
 
     def views(
         self, paths: Sequence[str], is_judge: Sequence[bool]
@@ -87,10 +112,10 @@ class FeatureEmbedder:
             (self.vector_embedder(n_views=1), [path for path in missing if path in judges]),
         ]
         if missing:
-            with parts[0][0].bar(len(missing)) as bar:
+            with self.one_bar(len(missing)) as shown:
                 for embedder, part in parts:
                     for _ in embedder.stream(find(part)):
-                        bar.update()
+                        shown.update()
         positions = np.array([row for row, path in enumerate(paths) if path in self._ids], np.intp)
         dim = self.network.dim
         views = [np.full((len(positions), dim), np.nan, np.float32) for _ in range(self.n_views)]
@@ -99,6 +124,19 @@ class FeatureEmbedder:
             for number, of_view in enumerate(features):
                 views[number][row] = of_view
         return views, positions, [self._failed[path] for path in paths if path in self._failed]
+
+    def all_views(self, paths: Sequence[str]) -> list[Floats]:
+        """Return the features of images that could be used before.
+
+        Raises
+        ------
+        StorageError
+            One cannot be used now.
+        """
+        views, _, failed = self.views(paths, [False] * len(paths))
+        if failed:
+            raise gone(failed[0])
+        return views
 
     def keep(self, path: str, id: str, features: Floats | None) -> None:
         """Remember an image's features; None where another file has the same content."""
@@ -123,6 +161,10 @@ class _VectorEmbedder(Embedder):
         """The facts of the vectors that are yielded."""
         return self._keeper.network.base
 
+    def bar(self, total: int | None) -> Bar:
+        """Return the progress bar of a job, or that of all jobs; see `FeatureEmbedder.one_bar`."""
+        return _Shared(shown) if (shown := self._keeper.bar()) else super().bar(total)
+
     def stream(
         self, sources: Iterable[ImageSource | ImageFailure], **options: Any
     ) -> Generator[Embedded | ImageFailure, None, None]:
@@ -135,3 +177,16 @@ class _VectorEmbedder(Embedder):
             self._keeper.keep(result.source.path, result.id, result.vector)
             vector = None if result.vector is None else result.vector[: self.spec.dim].copy()
             yield replace(result, vector=vector)
+
+
+class _Shared:
+    """A bar that others go on with."""
+
+    def __init__(self, shown: Bar) -> None:
+        self.update = shown.update
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave it open."""

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from nearsight.models import DEFAULT_MODEL
 from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
 from nearsight.models.registry import find_model
-from nearsight.progress import steps
+from nearsight.progress import steps, steps_left
 from nearsight.training.augmentation import augmentation
 from nearsight.training.feature_embedder import FeatureEmbedder
 from nearsight.training.losses import loss_facts
@@ -39,8 +40,9 @@ DEFAULT_LOSS, DEFAULT_LOSS_OF_PAIRS = "softmax", "supcon"
 DEFAULT_VIEWS, DEFAULT_VIEWS_LAST = 2, 4
 # Fewer labeled images than in so many classes of so many images teach a map, and no layers.
 _MIN_CLASSES, _MIN_IMAGES = 10, 5
-# Bars while layers are trained: the map's settings, maps or images, two trainings, two networks' vectors.
-_N_STEPS = 6
+# Bars: the map's settings; then maps or images, two trainings, and vectors of the new network: of the test
+# images, and where no maps are stored, twice of the others.
+_N_STEPS = {"head": 1, "last": 5, "all": 7}
 # Fewer things than this teach nothing.
 _MIN_THINGS = 10
 _METRICS = ("recall@1", "recall@5", "map@10", "knn_accuracy", "probe_accuracy")
@@ -141,12 +143,6 @@ def train(
     views, kept, failed = embedder.views(folder.paths, is_judge)
     groups = np.asarray(groups)[kept]
     folder = folder.without({failure.path for failure in failed})
-    is_judge = [is_judge[position] for position in kept]
-
-    def embedded(network: FeatureNetwork) -> Sequence[NDArray[np.float32]]:
-        again = FeatureEmbedder(network, augment, n_map_views, **options)
-        return again.views(folder.paths, is_judge)[0]
-
     names, y = np.unique(folder.labels, return_inverse=True)
     data = TrainingData(views, network.base.dim, y, groups)
     is_test = rows_of_test(
@@ -164,8 +160,14 @@ def train(
         )
     )
     depth = _resolved(depth, entry, of_fitted.y, folder.holds_pairs)
+
+    def embedded(network: FeatureNetwork, rows: NDArray[np.integer], n: int) -> list[NDArray[np.float32]]:
+        again = FeatureEmbedder(network, augment, n, **options)
+        return again.all_views([folder.paths[row] for row in rows])
+
     layers: TrainedLayers | None = None
-    with steps(_N_STEPS if depth != "head" else 1):
+    with steps(_N_STEPS[depth]):
+        steps_left(_N_STEPS[depth])
         fit = choose_map(of_fitted, divisions, dim, progress=progress)
         if depth != "head":
             from nearsight.training.backbone.depth import Options, train_layers
@@ -173,9 +175,8 @@ def train(
             with nullcontext(state_folder) if state_folder else tempfile.TemporaryDirectory() as kept_in:
                 layers = train_layers(
                     entry,
-                    folder.paths,
-                    data,
-                    fitted,
+                    [folder.paths[row] for row in fitted],
+                    of_fitted,
                     divisions[0],
                     Options(
                         depth,
@@ -188,14 +189,18 @@ def train(
                         cache_dir,
                         progress,
                     ),
-                    embedded,
+                    lambda network: embedded(network, fitted, n_map_views),
                     dim,
                 )
+            if layers.network is not None:
+                new = embedded(layers.network, np.flatnonzero(is_test), 1)[0]
     if layers is not None and layers.network is not None and layers.fit is not None:
         network, fit = layers.network, layers.fit
-        data = TrainingData(layers.views, data.n_vector, data.y, data.groups, data.frozen)
+        X = np.empty((len(data.y), network.dim), np.float32)
+        X[fitted], X[is_test] = layers.views[0], new
+        data = replace(data, views=[X], pretrained=data.frozen)
         # These layers have seen what was fitted, and nothing else.
-        saved = data.rows(fitted)
+        saved = of_fitted = replace(of_fitted, views=layers.views, pretrained=of_fitted.frozen)
     else:
         # Without a folder of test images, all images may serve, once the figures are known.
         saved = of_fitted if folder.has_split else data
@@ -205,7 +210,7 @@ def train(
     if folder.holds_pairs:
         rows = np.flatnonzero(is_test)
         task = Task(rows, rows, data.y, data.groups)
-    judged_map = fit.map(data.rows(fitted))
+    judged_map = fit.map(of_fitted)
     tested = judged_map.apply(data.views[0])
     return Training(
         base=network.base,
@@ -230,6 +235,26 @@ def train(
         classes=[] if folder.holds_pairs else names[np.unique(saved.y)].tolist(),
         learned=[contents[row] for row in learned],
     )
+
+
+def count_steps(depth: str, model: str = DEFAULT_MODEL) -> int:
+    """Return how many bars `train` opens at most when the images have been embedded.
+
+    Parameters
+    ----------
+    depth, model
+        See `train`.
+
+    Raises
+    ------
+    InvalidParameterError, MissingExtraError
+        This depth cannot be trained; better known before images are embedded.
+    """
+    entry = find_model(model)
+    _require_depth(depth, entry)
+    if depth == "auto":
+        depth = "last" if _has_torch() and entry.trainable else "head"
+    return _N_STEPS[depth]
 
 
 def feature_embedder(

@@ -12,12 +12,15 @@ pytest.importorskip("torch")
 
 from nearsight.errors import StorageError
 from nearsight.models import load_model
+from nearsight.models.cache import user_cache_dir
 from nearsight.models.preprocess import preprocess
 from nearsight.models.registry import find_model
-from nearsight.training.augmentation import AUGMENTATIONS
+from nearsight.training.augmentation import AUGMENTATIONS, ViewsBackend
 from nearsight.training.backbone import depth, sources
+from nearsight.training.backbone.map_features import features_of_maps
 from nearsight.training.backbone.network import EfficientNetLite
 from nearsight.training.backbone.optimization import vectors
+from nearsight.training.network_features import feature_network
 
 MODEL = "efficientnet-lite0"
 
@@ -56,6 +59,26 @@ def test_the_last_block_on_stored_maps_gives_the_models_vectors(files, tmp_path,
     again = depth._source(entry, files, options(tmp_path, "last"))
     assert (again.plain(np.array([0])) == 7).all()
     np.testing.assert_array_equal(again.plain(np.arange(1, 5)), source.plain(np.arange(1, 5)))
+
+
+def test_features_by_trained_layers_need_no_image(files, tmp_path):
+    entry, network = find_model(MODEL), feature_network(MODEL, user_cache_dir())
+    source = depth._source(entry, files, options(tmp_path, "last"))
+    backend = ViewsBackend(network.backend(), AUGMENTATIONS["photos"], 2)
+    both = backend.embed([backend.prepare(Image.open(path)) for path in files])
+    expected = np.split(both, 2, axis=1)
+    n_vector, n_last = network.base.dim, 2 * len(entry.trainable.state()["_blocks.15._project_conv.weight"])
+    before = [view.copy() for view in expected]
+    for view in before:
+        view[:, :n_vector], view[:, -n_last:] = np.nan, np.nan
+    tail = EfficientNetLite(entry.trainable, len(entry.trainable.blocks) - 1)
+    found = features_of_maps(tail, source, network, before, "cpu")
+    kept = slice(n_vector, -n_last)
+    for new, old in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(new[:, kept], old[:, kept])
+        # Maps are kept in float16.
+        np.testing.assert_allclose(new, old, atol=2e-3 * np.abs(old).max())
+    assert np.abs(found[0] - found[1]).max() > 0.01
 
 
 def test_each_epoch_draws_other_views_of_small_images(files, tmp_path):

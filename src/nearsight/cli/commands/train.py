@@ -143,6 +143,7 @@ def train(
     command says so.
     """
     from nearsight import training
+    from nearsight.progress import steps
     from nearsight.reports.training import training_charts
     from nearsight.services import training as service
 
@@ -150,25 +151,26 @@ def train(
     shared: dict[str, Any] = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
     of_model = options.without_none(model=model, n_views=views)
     embedder = training.feature_embedder(**of_model, augment=augment, **shared)
-    labeled, groups = service.labeled_images(
-        folder, labels, exclusions, pairs=pairs, embedder=embedder, **shared
-    )
-    if contact_sheet is not None:
-        service.write_contact_sheet(
-            contact_sheet, labeled.paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
+    with steps(service.n_steps(depth, **options.without_none(model=model))):
+        labeled, groups = service.labeled_images(
+            folder, labels, exclusions, pairs=pairs, embedder=embedder, **shared
         )
-    state = service.state_folder(to_folder)
-    result = training.train(
-        labeled,
-        groups,
-        **of_model,
-        **options.without_none(dim=dim, loss=loss, epochs=epochs),
-        depth=depth,
-        augment=augment,
-        embedder=embedder,
-        state_folder=state,
-        **shared,
-    )
+        if contact_sheet is not None:
+            service.write_contact_sheet(
+                contact_sheet, labeled.paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
+            )
+        state = service.state_folder(to_folder)
+        result = training.train(
+            labeled,
+            groups,
+            **of_model,
+            **options.without_none(dim=dim, loss=loss, epochs=epochs),
+            depth=depth,
+            augment=augment,
+            embedder=embedder,
+            state_folder=state,
+            **shared,
+        )
     training.write_model(result, to_folder, training_charts(result))
     shutil.rmtree(state, ignore_errors=True)
     run.console.document({"model": f"dir:{to_folder}", **result.to_dict()})

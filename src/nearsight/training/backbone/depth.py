@@ -24,10 +24,11 @@ from nearsight.models.preprocess import normalize, resize_and_crop
 from nearsight.models.runtimes.onnx import OnnxBackend
 from nearsight.models.synthetic_images import synthetic_images
 from nearsight.training.augmentation import augmentation
+from nearsight.training.backbone.map_features import features_of_maps
 from nearsight.training.backbone.network import EfficientNetLite
 from nearsight.training.backbone.optimization import LayerTraining, LearningSchedule, Outcome, Source, mixed
 from nearsight.training.backbone.processes import train_network
-from nearsight.training.backbone.sources import cached_maps, stored_images
+from nearsight.training.backbone.sources import StoredMaps, cached_maps, stored_images
 from nearsight.training.backbone.validation import EpochResult, Judge
 from nearsight.training.network_features import FeatureNetwork, features_of
 from nearsight.training.selection import METRIC, FittedMap, Judged, TrainingData, choose_map
@@ -88,7 +89,7 @@ class TrainedLayers:
     network : FeatureNetwork or None
         None where the pretrained network is kept.
     views : sequence of ndarray
-        Features of all images by the trained network.
+        Features of the images that were learned from, by the trained network.
     fit : FittedMap or None
     record : dict
         Plain data about the epochs.
@@ -111,7 +112,6 @@ def train_layers(
     entry: ModelEntry,
     paths: Sequence[str],
     data: TrainingData,
-    fitted: Ints,
     draw: Draw,
     options: Options,
     embed: Callable[[FeatureNetwork], Sequence[NDArray[np.float32]]],
@@ -124,15 +124,13 @@ def train_layers(
     entry : ModelEntry
         With `trainable`.
     paths : sequence of str, length n
+        Images that may be learned from.
     data : TrainingData
-        Features of the pretrained network, of all images.
-    fitted : ndarray of int
-        Rows that may be learned from.
+        Their features by the pretrained network.
     draw : Draw
-        Positions in `fitted`.
     options : Options
     embed : callable
-        Returns the features of all images' views by a network.
+        Returns the features of these images' views by a network; not needed where feature maps are stored.
     dim : int, optional
         See `choose_map`.
 
@@ -142,31 +140,37 @@ def train_layers(
         The network in ONNX computes other vectors than the one that was trained.
     """
     trainable = _trainable(entry)
-    _claim(options, entry, paths, data, fitted)
+    _claim(options, entry, paths, data)
     source = _source(entry, paths, options)
-    of_fitted = data.rows(fitted)
-    judge = Judge(_in(draw, fitted), data.y, data.groups, data.frozen)
+    judge = Judge(draw, data.y, data.groups, data.frozen)
     job = _job(trainable, source, data.y, options)
+
+    def trained(state: State) -> tuple[FeatureNetwork, TrainingData]:
+        network = _network(entry, trainable, state, job.first_block)
+        if isinstance(source, StoredMaps):
+            tail = EfficientNetLite(trainable, job.first_block, {**trainable.state(), **state})
+            views = features_of_maps(tail, source, network, data.views, job.device)
+        else:
+            views = embed(network)
+        return network, replace(data, views=views, pretrained=data.frozen)
 
     first = train_network(
         replace(
             job,
-            rows=fitted[draw.fit],
-            y=data.y[fitted[draw.fit]],
+            rows=draw.fit,
+            y=data.y[draw.fit],
             judge=judge,
             file=options.folder / "choice.pt",
         )
     )
     if first.best is None:
         return _kept("held-out classes got worse after every epoch", options, job, first)
-    network = _network(entry, trainable, first.state, job.first_block)
-    chosen_views = embed(network)
-    trained = replace(data, views=chosen_views, pretrained=data.frozen).rows(fitted)
-    fit = choose_map(trained, [draw], dim, progress=False)
-    head = choose_map(of_fitted, [draw], dim, progress=False)
+    _, with_layers = trained(first.state)
+    fit = choose_map(with_layers, [draw], dim, progress=False)
+    head = choose_map(data, [draw], dim, progress=False)
     if not fit.setting.is_allowed and head.setting.is_allowed:
         return _kept("held-out classes got worse", options, job, first)
-    new, old = _left_out(trained, fit, draw), _left_out(of_fitted, head, draw)
+    new, old = _left_out(with_layers, fit, draw), _left_out(data, head, draw)
     if not is_better(new, old):
         reason = ", ".join(
             f"{name} {new[name].value:.3f} instead of {old[name].value:.3f}"
@@ -177,15 +181,14 @@ def train_layers(
     second = train_network(
         replace(
             job,
-            rows=fitted,
-            y=data.y[fitted],
+            rows=np.arange(len(data.y)),
+            y=data.y,
             stop_after=first.best.epoch,
             file=options.folder / "final.pt",
         )
     )
-    state = _mixed(trainable, second.state, first.best.share)
-    network = _network(entry, trainable, state, job.first_block)
-    return TrainedLayers(network, embed(network), fit, _record(options, job, first, kept=None))
+    network, of_all = trained(_mixed(trainable, second.state, first.best.share))
+    return TrainedLayers(network, of_all.views, fit, _record(options, job, first, kept=None))
 
 
 def is_better(new: Mapping[str, Estimate], old: Mapping[str, Estimate]) -> bool:
@@ -217,9 +220,7 @@ def _trainable(entry: ModelEntry) -> TrainableNetwork:
     return entry.trainable
 
 
-def _claim(
-    options: Options, entry: ModelEntry, paths: Sequence[str], data: TrainingData, fitted: Ints
-) -> None:
+def _claim(options: Options, entry: ModelEntry, paths: Sequence[str], data: TrainingData) -> None:
     """Empty the folder unless the same training left it."""
     facts = {
         "nearsight": __version__,
@@ -233,7 +234,7 @@ def _claim(
         "random_state": options.random_state,
         "images": hashlib.sha256("\0".join(paths).encode("utf-8", "surrogatepass")).hexdigest(),
         "labels": hashlib.sha256(
-            b"".join(part.astype(np.int64).tobytes() for part in (data.y, data.groups, fitted))
+            b"".join(part.astype(np.int64).tobytes() for part in (data.y, data.groups))
         ).hexdigest(),
         # The same files may hold other images.
         "vectors": hashlib.sha256(np.round(data.frozen, 3).tobytes()).hexdigest(),
@@ -304,11 +305,6 @@ def _source(entry: ModelEntry, paths: Sequence[str], options: Options) -> Source
         cache_dir=options.cache_dir,
         progress=options.progress,
     )
-
-
-def _in(draw: Draw, fitted: Ints) -> Draw:
-    """Return a draw of positions in `fitted` as rows."""
-    return Draw(*(fitted[part] for part in (draw.fit, draw.validation, draw.unseen, draw.gallery)))
 
 
 def _network(

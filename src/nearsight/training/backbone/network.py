@@ -89,7 +89,7 @@ class EfficientNetLite(nn.Module):
         if first_block == 0:
             self._conv_stem = _Convolution(state["_conv_stem.weight"], stride=2)
             self._bn0 = _norm(self._conv_stem)
-        self._first_block = first_block
+        self.first_block = first_block
         # Numbered as in the whole network.
         self._blocks = nn.ModuleDict(
             {
@@ -112,11 +112,19 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (n, dim) vectors of (n, 3, H, W) normalized pixels, or of a block's (n, c, h, w) inputs."""
-        if self._first_block == 0:
+        return self.pooled(self.last_maps(x))
+
+    def last_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the feature maps of the last block, (n, c, h, w)."""
+        if self.first_block == 0:
             x = functional.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks.values():
             x = block(x)
-        return functional.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        return x
+
+    def pooled(self, last_maps: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of the last block's feature maps."""
+        return functional.relu6(self._bn1(self._conv_head(last_maps))).mean(dim=(2, 3))
 
 
 def arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:

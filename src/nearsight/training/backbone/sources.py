@@ -14,13 +14,14 @@ from PIL import Image
 from nearsight import images, processor
 from nearsight.artifacts import exported
 from nearsight.embedder import Embedder
-from nearsight.errors import ImageFailure, StorageError
+from nearsight.errors import ImageFailure
 from nearsight.models.base import Backend
 from nearsight.models.preprocess import normalize, resize_and_crop
 from nearsight.models.spec import ModelSpec
 from nearsight.parallel import ordered_map
 from nearsight.progress import bar, track
 from nearsight.training.augmentation import Augmentation, ViewsBackend, view
+from nearsight.training.feature_embedder import gone
 
 Ints = NDArray[np.integer]
 
@@ -108,7 +109,7 @@ def cached_maps(
             chunk = list(paths[start : start + _N_AT_ONCE])
             result = embedder.embed(chunk)
             if result.failed:
-                raise _gone(result.failed[0])
+                raise gone(result.failed[0])
             maps[start : start + len(chunk)] = result.vectors.reshape(len(chunk), n_views, *shape)
             maps.flush()
             with exported(counter) as out:
@@ -220,17 +221,10 @@ def stored_images(
 
 def _small(source: images.ImageSource | ImageFailure, side_px: int) -> NDArray[np.uint8]:
     if isinstance(source, ImageFailure):
-        raise _gone(source)
+        raise gone(source)
     image = images.decode(source, min_side_px=side_px).image
     factor = side_px / min(image.size)
     if factor < 1:
         width, height = (max(1, round(factor * length)) for length in image.size)
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image)
-
-
-def _gone(failure: ImageFailure) -> StorageError:
-    return StorageError(
-        f"{failure.path} could be read when the training began, and cannot be read now ({failure.reason}); "
-        "leave the images as they are, and start again"
-    )
