@@ -76,9 +76,13 @@ def write_evaluation(
 
 def _figures(evaluation: Evaluation) -> Section:
     """Return a table with a column for each model, since intervals are wide and models few."""
-    models = evaluation.models
-    table = [["", *(model.model for model in models)]]
-    for metric in models[0].metrics:
+    models, first = evaluation.models, evaluation.metric
+    table = [["metric", *(model.model for model in models)]]
+    if len(models) > 1:
+        table.append(
+            ["verdict", *("recommended" if model is evaluation.recommended else "" for model in models)]
+        )
+    for metric in sorted(models[0].metrics, key=lambda name: name != first):
         estimates = [model.metrics[metric] for model in models]
         values = [f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" if e.n else "–" for e in estimates]
         table.append([metric_title(metric), *values])
@@ -89,7 +93,8 @@ def _figures(evaluation: Evaluation) -> Section:
         ["bytes a vector", *(f"{model.bytes_per_vector:,}" for model in models)],
         ["license", *(model.license for model in models)],
     ]
-    return Section("Figures", f"The best {metric_title(evaluation.metric)} first.", table=table)
+    lead = f"The best {metric_title(first)} first; brackets are 95 % intervals."
+    return Section("Figures", lead, table=table)
 
 
 def _critical_differences(evaluation: Evaluation) -> Section:

@@ -79,7 +79,17 @@ def monitor(
     if report is not None:
         from nearsight.reports.monitor import write_monitor
 
-        write_monitor(report, collection, result.unknown_items, _facts(result), result.advice)
+        write_monitor(
+            report,
+            collection,
+            result.unknown_items,
+            facts={"New images": f"{result.n_new:,}", "Known images": f"{result.n_known:,}"},
+            answers=_answers(result),
+            growth=[
+                [g.value, f"{g.new_share:.1%}", f"{g.known_share:.1%}", f"{g.p:.2g}"] for g in result.growth
+            ],
+            advice=result.advice,
+        )
         run.present_report(report)
 
 
@@ -122,6 +132,34 @@ def _facts(result: "Monitoring") -> dict[str, str]:
         else f"known files, embedded again, have a cosine of at least {result.lowest_cosine:.5f} with their"
         " stored vectors",
     }
+
+
+def _answers(result: "Monitoring") -> list[list[str]]:
+    """Return each question, its answer, what was measured, and p."""
+    from nearsight.services.monitor import ALARM_P
+
+    def answer(p: float, is_twice: bool) -> str:
+        return (
+            "yes, twice in a row" if is_twice else "yes, the first time" if p < ALARM_P else "no sign of it"
+        )
+
+    facts, unknown, mix = _facts(result), result.unknown, result.mix
+    software = "yes" if result.pipeline_changed else "not known" if result.lowest_cosine is None else "no"
+    return [
+        [
+            "Are there images of kinds that are not known?",
+            answer(unknown.p, result.unknown_in_a_row),
+            facts["Unknown kinds"].rpartition(", p ")[0],
+            f"{unknown.p:.3g}",
+        ],
+        [
+            "Has the mix of kinds changed?",
+            answer(mix.p, result.mix_in_a_row),
+            facts["Mix"].rpartition(", p ")[0],
+            f"{mix.p:.3g}",
+        ],
+        ["Does the software compute other vectors?", software, facts["Software"], "–"],
+    ]
 
 
 def _say(run: Run, result: "Monitoring") -> None:
