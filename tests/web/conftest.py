@@ -174,12 +174,16 @@ def page_service_with_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def page(browser: Any, page_service: PageService) -> Iterator[Any]:
-    """The page in the browser. Errors of the console, reports of the policy and requests elsewhere fail a test."""
+    """The page in the browser. Errors of the console, reports of the policy and requests elsewhere fail a test.
+
+    What a person asks for and the service refuses is such an error, too: a test adds its status to
+    `page.refused`.
+    """
     context = browser.new_context(base_url=page_service.url, viewport={"width": 1200, "height": 800})
     # A busy machine may take its time.
     context.set_default_timeout(120_000)
     page = context.new_page()
-    page.errors = []
+    page.errors, page.refused = [], []
     page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     elsewhere = []
@@ -190,9 +194,10 @@ def page(browser: Any, page_service: PageService) -> Iterator[Any]:
     go = page.goto
     page.goto = lambda address: go(address if not address.startswith("#") else f"/{address}")
     yield page
-    errors = list(page.errors)
+    errors, statuses = list(page.errors), [f"status of {status} " for status in page.refused]
     context.close()
-    assert errors == []
+    assert [error for error in errors if not any(status in error for status in statuses)] == []
+    assert all(any(status in error for error in errors) for status in statuses)
     assert elsewhere == []
 
 

@@ -118,7 +118,7 @@ def test_from_orders_to_a_table(page, page_service, shop, orders):
         page.get_by_role("button", name="Make my change again").click()
     page.get_by_text("Somebody else has changed the rules.").wait_for(state="detached")
     page.get_by_role("button", name="Remove the rule price at most").wait_for()
-    page.errors.clear()
+    page.refused.append(412)
     with page.expect_response(lambda answer: answer.request.method == "PUT" and answer.ok):
         page.get_by_role("button", name="Remove the rule price at most").click()
     assert page_service.client.get(route).json()["rules"] == theirs

@@ -30,6 +30,12 @@ class RemoteMap:
     clusters: NDArray[np.int64]
 
 
+def analyses(collection: Named) -> Operation[list[str]]:
+    """Return which analyses have a result: ``"clusters"``, ``"map"``, ``"faces"`` and so on."""
+    names: list[str] = (yield from _get(collection, "analyses"))["analyses"]
+    return names
+
+
 def find_duplicates(
     collection: Named,
     where: str | None = None,

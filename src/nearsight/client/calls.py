@@ -115,6 +115,7 @@ class CollectionCalls:
     thumbnails = Call(operations.thumbnails)
     original = Call(operations.original)
 
+    analyses = Call(analysis_operations.analyses)
     find_duplicates = Call(analysis_operations.find_duplicates)
     duplicates = Call(analysis_operations.duplicates)
     decide_duplicates = Call(analysis_operations.decide_duplicates)

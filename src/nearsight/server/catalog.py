@@ -31,6 +31,8 @@ from nearsight.services.trash import Trash
 from nearsight.store import Filter, is_directory, locate, shown_uri
 from nearsight.text_format import plain
 
+# Those that keep a result here, in a file each.
+_ANALYSES = ("audit", "clusters", "duplicates", "map", "recommendations")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
 _MOST_ORDERS = 8
@@ -291,6 +293,10 @@ class CollectionCatalog:
                 404, f"there is no result yet; POST to /v1/collections/{name}/{kind}", code="no_result"
             )
         return file
+
+    def finished_kinds(self, name: str) -> list[str]:
+        """Return the analyses of which there is a result, by the names of their routes."""
+        return [kind for kind in _ANALYSES if self.result_file(name, kind).exists()]
 
     def write_result(self, name: str, kind: str, document: Mapping[str, Any]) -> None:
         """Replace the latest result of an analysis."""

@@ -36,6 +36,10 @@ class FaceBanks:
         self._catalog.open(name)
         return bank_directory(self._catalog.directory(name).absolute())
 
+    def exists(self, name: str) -> bool:
+        """Return whether somebody has looked for faces in a collection."""
+        return (self.directory(name) / FILENAME).exists()
+
     def open(self, name: str) -> FaceBank:
         """Return the bank of a collection.
 
@@ -70,7 +74,7 @@ class FaceBanks:
         MissingExtraError
             The models are not installed.
         """
-        if create and not (self.directory(name) / FILENAME).exists():
+        if create and not self.exists(name):
             open_or_create_bank(self.directory(name), **self._reader_options)
         bank = self.open(name)
         with self._lock:
@@ -85,7 +89,7 @@ class FaceBanks:
         MissingExtraError
             The models are not installed.
         """
-        if (self.directory(name) / FILENAME).exists():
+        if self.exists(name):
             return self.with_models(name).reader
         with self._lock:
             if self._reader is None:

@@ -4,7 +4,7 @@ import { Collection, service } from "./api.js";
 import { keyList } from "./keys.js";
 import { address, current, go } from "./route.js";
 import { Selection } from "./selection.js";
-import { announce, count, Dialog, Failure, Form, html, render, useAnswer, useEffect, useEvent, useKeys, useState, Wait, written } from "./ui.js";
+import { announce, count, Dialog, Failure, Form, html, LastChange, render, useAnswer, useEffect, useEvent, useKeys, useState, Wait, written } from "./ui.js";
 import { AddImages } from "./views/add-images.js";
 import { Audit } from "./views/audit.js";
 import { Clusters } from "./views/clusters.js";
@@ -48,8 +48,15 @@ function App() {
       if (collection) go({ name: collection }, view);
     }]])),
   });
-  // What is selected belongs to one collection.
-  useEffect(() => selection.clear(), [route.collection]);
+  const [done, setDone] = useState();
+  /** Say what has been done; `undo` asks the service to take it back, and answers what is said then. */
+  const tell = (text, undo) => {
+    const takeBack = () => undo().then(tell, ({ message }) => setDone((now) => ({ ...now, text: message })));
+    setDone({ text, undo: undo && takeBack });
+    return load();
+  };
+  // What is selected, and what can be undone, belongs to one collection.
+  useEffect(() => { selection.clear(); setDone(); }, [route.collection]);
 
   if (error?.status === 401) return html`<${SignIn} done=${load} />`;
   if (!collections) return html`<${Wait} error=${error} />`;
@@ -70,10 +77,11 @@ function App() {
         <span aria-hidden="true">${sign}</span>${title}</a>`)}</nav>`}
     <main id="main" tabindex="-1" class=${collection ? "" : "alone"}><${Failure} error=${error} />
       ${collection
-        ? html`<${View} key=${collection.name + route.view} ...${{ collection, selection }} query=${route.query} reload=${load} />`
+        ? html`<${View} key=${collection.name + route.view} ...${{ collection, selection, tell }} query=${route.query} reload=${load} />`
         : html`<${Collections} collections=${collections} reload=${load} missing=${route.collection} />`}
     </main>
-    ${collection && html`<${SelectionBar} ...${{ collection, selection }} reload=${load} />`}
+    ${collection && html`<div class="bars">${done && html`<${LastChange} key=${done.text} ...${done} close=${() => setDone()} />`}
+      <${SelectionBar} ...${{ collection, selection, tell }} reload=${load} /></div>`}
     ${showsKeys && html`<${KeyList} close=${() => setShowsKeys(false)} />`}`;
 }
 

@@ -60,6 +60,7 @@ def test_there_is_no_result_before_a_job(client, photos):
     for kind in ("audit", "map"):
         answer = client.get(f"{ROUTE}/{kind}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_result")
+    assert client.get(f"{ROUTE}/analyses").json() == {"analyses": []}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ def faces(client, id):
 
 def test_people_are_found_named_corrected_and_forgotten(album):
     assert album.get(f"{ROUTE}/faces").json()["error"]["code"] == "no_result"
+    assert album.get(f"{ROUTE}/analyses").json()["analyses"] == []
     result = album.find()
+    assert album.get(f"{ROUTE}/analyses").json()["analyses"] == ["faces"]
     assert (result["faces"], result["images"], result["groups"], result["failed"]) == (10, 6, 3, [])
     assert sizes(album) == {"g1": (4, 0), "g2": (4, 0), "g3": (2, 0)}
     # The library sees the same bank.

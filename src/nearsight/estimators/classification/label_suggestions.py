@@ -8,6 +8,8 @@ from nearsight.estimators.neighbors import unit_length
 
 # n² similarities are in memory; of more rows than this, the most uncertain are considered.
 _MOST_CANDIDATES = 4_000
+# Rows whose gain is computed at once.
+_BLOCK = 64
 
 
 def suggest(
@@ -48,9 +50,10 @@ def suggest(
 
     Notes
     -----
-    Costs m² (d + n) time and m² numbers, for at most 4,000 rows: of more rows, only the most uncertain are
-    considered (without probabilities, rows at equal steps). 0 rows: nothing is suggested. A duplicate of a
-    chosen row comes last; rows that are all the same come in order. One class: all have the same weight.
+    Costs m² d time, a little for each suggestion, and m² numbers, for at most 4,000 rows: of more rows, only
+    the most uncertain are considered (without probabilities, rows at equal steps). 0 rows: nothing is
+    suggested. A duplicate of a chosen row comes last; rows that are all the same come in order. One class:
+    all have the same weight.
 
     Examples
     --------
@@ -102,12 +105,27 @@ def _covering(
     rows: NDArray[np.float32], uncertainty: NDArray[np.float32], covered: NDArray[np.float32], n: int
 ) -> list[int]:
     similarities = np.maximum(rows @ rows.T, 0)
+
+    def gains(those: NDArray[np.intp]) -> NDArray[np.float32]:
+        raised: NDArray[np.float32] = np.maximum(similarities[those] - covered, 0)
+        return (raised * uncertainty).sum(axis=1)
+
     chosen: list[int] = []
-    free = np.ones(len(rows), bool)
+    # What a row gains only falls while others are chosen, also after rounding: each number is added in the
+    # same order. So what it gained before is the most that it gains now, and only the best are computed anew
+    # (Minoux 1978, "Accelerated greedy algorithms for maximizing submodular set functions").
+    most = np.zeros(len(rows), np.float32)
+    for at in range(0, len(rows), _BLOCK):
+        most[at : at + _BLOCK] = gains(np.arange(at, min(at + _BLOCK, len(rows))))
+    is_old = np.zeros(len(rows), bool)
     for _ in range(n):
-        gains = uncertainty @ np.maximum(similarities - covered[:, None], 0)
-        best = int(np.argmax(np.where(free, gains, -1)))
+        while is_old[best := int(np.argmax(most))]:
+            old = np.flatnonzero(is_old)
+            those = old[np.argsort(-most[old], kind="stable")[:_BLOCK]]
+            most[those] = gains(those)
+            is_old[those] = False
         chosen.append(best)
-        free[best] = False
         covered = np.maximum(covered, similarities[best])
+        most[best] = -1
+        is_old = most > 0
     return chosen

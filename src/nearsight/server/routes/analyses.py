@@ -64,6 +64,18 @@ class Decision(BaseModel):
     decision: Literal["different", "keep_both", "undecided"]
 
 
+@router.get("/analyses", dependencies=[requires("read")])
+async def list_analyses(request: Request, name: str) -> dict[str, list[str]]:
+    """Return which analyses have a result that can be read; faces count when somebody has looked for them."""
+    service: Service = request.app.state.service
+
+    def read() -> list[str]:
+        kinds = service.catalog.finished_kinds(name)
+        return [*kinds, "faces"] if service.face_banks.exists(name) else kinds
+
+    return {"analyses": await service.in_thread(read)}
+
+
 @router.post("/duplicates", status_code=202, dependencies=[requires("write")])
 async def find_duplicates(start: StartAnalysis, body: DuplicatesRequest) -> dict[str, Any]:
     """Find near-duplicates, as a job."""

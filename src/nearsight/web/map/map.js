@@ -13,8 +13,8 @@ const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], 
   ["size_bytes", "Bytes"], ["width", "Width"], ["height", "Height"]];
 
 export function MapOfImages({ collection, selection }) {
-  const analysis = useAnalysis(collection, "map", () =>
-    Promise.all([collection.map(), collection.get("clusters").catch(() => null)]).then(([points, clusters]) => ({ points, clusters })));
+  const analysis = useAnalysis(collection, "map", (all) =>
+    Promise.all([collection.map(), all.includes("clusters") ? collection.get("clusters") : null]).then(([points, clusters]) => ({ points, clusters })));
   return html`<div class="fill"><h1 class="hidden-text">Map of ${collection.name}</h1>
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">

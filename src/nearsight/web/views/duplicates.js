@@ -2,37 +2,38 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Photograph } from "../components/photograph.js";
-import { names, RefusedFiles, whatOf } from "../components/trash.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, LastChange, number, steps, useAnswer, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { names, useTrash } from "../components/trash.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, number, steps, useAnswer, useChange, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
 
 const PAGE = 100;
 
-export function Duplicates({ collection, reload }) {
+export function Duplicates({ collection, reload, tell }) {
   // At once: what is left and what is in the trash belong together.
-  const analysis = useAnalysis(collection, "duplicates", () => Promise.all([collection.get("duplicates", { limit: PAGE }), collection.get("trash").catch(() => ({ entries: [] }))])
+  const analysis = useAnalysis(collection, "duplicates", () => Promise.all([collection.get("duplicates", { limit: PAGE }), collection.get("trash")])
     .then(([groups, { entries }]) => ({ ...groups, entries })));
   const { result } = analysis;
   const [at, setAt] = useState(0);
   const [dialog, setDialog] = useState();
   const [error, setError] = useState();
-  const [refused, setRefused] = useState([]);
+  const trash = useTrash(collection, tell);
+  // What is undone elsewhere may change no number of images.
+  useChange(() => { analysis.reload(); }, [collection]);
   // A group that was decided, and what was put back, is not shown while that is sent: the next key belongs to the next one.
   const [decided, setDecided] = useState([]);
   const inOrder = useOrder();
   const groups = (result?.groups ?? []).filter(({ keep }) => !decided.includes(keep));
   const group = groups[Math.min(at, groups.length - 1)];
   const entries = (result?.entries ?? []).filter(({ id }) => !decided.includes(id));
-  const [last] = entries;
   const changed = () => { reload(); return analysis.reload(); };
   /** Ask the service for a change; what follows is seen whatever comes of it. */
-  const change = (ask, said, keep) => {
+  const change = (ask, keep) => {
     setError();
     setDecided((now) => [...now, keep]);
-    return inOrder(() => ask().then((value) => announce(said(value)), setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
+    return inOrder(() => ask().catch(setError).finally(changed)).finally(() => setDecided((now) => now.filter((each) => each !== keep)));
   };
-  const decide = (decision) => group?.ids.length > 1 && change(() => collection.post("duplicates/decisions", { ids: group.ids, decision }), () => "remembered", group.keep);
-  const discard = (what) => change(() => collection.post("trash", what), ({ entry, refused }) => { setRefused(refused); return `${count(entry?.paths.length ?? 0, "file")} in the trash`; }, what.ids ? group?.keep : what.redundant_of[0]);
-  const restore = (id) => change(() => collection.post(`trash/${id}/restore`), ({ paths }) => `${count(paths.length, "file")} put back`, id);
+  const decide = (decision) => group?.ids.length > 1 && change(() => collection.post("duplicates/decisions", { ids: group.ids, decision }).then(() => announce("remembered")), group.keep);
+  const discard = (what) => change(() => trash.discard(what), what.ids ? group?.keep : what.redundant_of[0]);
+  const restore = (id) => change(() => trash.restore(id).then(tell), id);
   /** All but the suggested image: of a certain group the service checks once more what may go. */
   const keepSuggested = (each) => discard(each.certain ? { redundant_of: [each.keep] } : { ids: each.ids.filter((id) => id !== each.keep) });
 
@@ -49,17 +50,16 @@ export function Duplicates({ collection, reload }) {
       explanation="Finds the same image in other sizes, crops, colors, formats or turns, and says which one lost least.">
     ${result && html`<div class="line wrap"><h1>${count(result.total, "group")} of near-duplicates</h1><span class="space" />
         ${nCertain > 0 && html`<button class="main" onClick=${() => setDialog("certain")}>Clear up all certain…</button>`}
-        ${last && html`<button onClick=${() => setDialog("trash")}>Trash…</button>`}
+        ${entries.length > 0 && html`<button onClick=${() => setDialog("trash")}>Trash…</button>`}
         <button onClick=${() => analysis.start()}>Search again</button></div>
       <${Failure} error=${error} />
-      ${last && html`<${LastChange} text=${`Last in the trash: ${whatOf(last)}.`} undo=${() => restore(last.id)} />`}
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
       ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p><//>`}
       ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         ...${{ step, decide, discard }} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} entries=${entries} close=${() => setDialog()} restore=${restore} />`}
-      <${RefusedFiles} refused=${refused} close=${() => setRefused([])} takeOut=${(ids) => change(() => collection.post("items/delete", { ids }), ({ removed }) => `${count(removed, "image")} taken out`)} />`}
+      ${trash.stayed}`}
   <//>`;
 }
 

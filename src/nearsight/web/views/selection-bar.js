@@ -1,39 +1,23 @@
 // What can be done with the selected images, in every view.
 
 import { service } from "../api.js";
-import { RefusedFiles, whatOf } from "../components/trash.js";
+import { useTrash } from "../components/trash.js";
 import { go } from "../route.js";
-import { count, Dialog, Failure, Form, html, LastChange, NAMING, useChanges, useEffect, useField, useKeys, useRef, useState } from "../ui.js";
+import { count, Dialog, Failure, Form, html, NAMING, useChange, useChanges, useField, useKeys, useRef, useState } from "../ui.js";
 
 const COPIED_AT_ONCE = 500;
 
-export function SelectionBar({ collection, selection, reload }) {
+export function SelectionBar({ collection, selection, reload, tell }) {
   const { size } = selection;
   const [dialog, setDialog] = useState();
-  const [done, setDone] = useState();
-  const [refused, setRefused] = useState([]);
   const [error, setError] = useState();
+  const trash = useTrash(collection, tell);
   useChanges(selection);
-  useEffect(() => { setDone(); setError(); }, [collection.name]);
+  useChange(() => setError(), [collection.name]);
   const ask = (name) => selection.size && setDialog(name);
-  /** Say what has been done; `undo` asks the service to take it back, and answers what is said then. */
-  const tell = (text, undo) => {
-    const takeBack = () => undo().then(tell, ({ message }) => setDone((now) => ({ ...now, text: message })));
-    setDone({ text, undo: undo && takeBack });
-    return reload();
-  };
   const attempt = (answer) => { setError(); return answer.catch(setError); };
-  const discard = () => selection.size && attempt(collection.post("trash", { ids: [...selection.ids] }).then(({ entry, refused }) => {
-    setRefused(refused);
-    if (!entry) return;
-    selection.change(entry.ids, "subtract");
-    return tell(`In the trash: ${whatOf(entry)}`,
-      () => collection.post(`trash/${entry.id}/restore`).then(({ paths }) => `${count(paths.length, "file")} put back`));
-  }));
-  const takeOut = (ids) => attempt(collection.post("items/delete", { ids }).then(({ removed }) => {
-    selection.change(ids, "subtract");
-    return tell(`${count(removed, "image")} taken out`);
-  }));
+  const discard = () => selection.size && attempt(trash.discard({ ids: [...selection.ids] }).then((entry) => entry && selection.change(entry.ids, "subtract")));
+  const takeOut = (ids) => attempt(trash.takeOut(ids).then(() => selection.change(ids, "subtract")));
   useKeys("Selection", {
     c: ["a new collection of the selected images", () => ask("copy")],
     t: ["tag the selected images", () => ask("tag")],
@@ -41,16 +25,14 @@ export function SelectionBar({ collection, selection, reload }) {
     Delete: ["take the selected images out of the collection", () => ask("remove")],
   });
   const shared = { collection, selection, close: () => setDialog() };
-  return html`<div class="bars">${done && html`<${LastChange} key=${done.text} text=${done.text} undo=${done.undo} close=${() => setDone()} />`}
-    ${size > 0 && html`<section class="selection" aria-label="Selection">
+  return html`${size > 0 && html`<section class="selection" aria-label="Selection">
       <strong>${count(size, "image")} selected</strong>
       <button onClick=${() => ask("tag")}>Tag…</button>
       <button onClick=${() => attempt(save(collection, [...selection.ids]))}>Export CSV</button>
       <button onClick=${() => ask("copy")}>New collection…</button>
       <button onClick=${() => ask("remove")}>Take out…</button>
       <button onClick=${discard}>Trash</button>
-      <button onClick=${() => selection.clear()}>Clear</button><${Failure} error=${error} /></section>`}</div>
-    <${RefusedFiles} ...${{ refused, takeOut }} close=${() => setRefused([])} />
+      <button onClick=${() => selection.clear()}>Clear</button><${Failure} error=${error} /></section>`}${trash.stayed}
     ${dialog === "tag" && html`<${TagDialog} ...${shared} tell=${tell} />`}
     ${dialog === "copy" && html`<${CopyDialog} ...${shared} reload=${reload} />`}
     ${dialog === "remove" && html`<${RemoveDialog} ...${shared} takeOut=${takeOut} />`}`;
