@@ -26,7 +26,7 @@ def save(path: Path, seed: int, side: int = 24) -> None:
 
 
 def planned(
-    tmp_path: Path, inputs: list[str], unit_images: int = UNIT, *, place: str = "", uri: str = ""
+    tmp_path: Path, inputs: list[str], unit_images: int | None = UNIT, *, place: str = "", uri: str = ""
 ) -> JobFolder:
     folder, uri = JobFolder(place or tmp_path / "job"), uri or str(tmp_path / "collection")
     plan(folder, inputs, uri, lambda: Collection.create(uri, model=FakeBackend()), unit_images=unit_images)

@@ -168,6 +168,10 @@ def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> 
     assert [unit.digest for unit in planned(tmp_path, [str(photos)]).units()] == digests
     with pytest.raises(InvalidParameterError, match="is a job with inputs"):
         planned(tmp_path, [str(tmp_path)])
+    # The size of units is the job's: nobody need repeat it, and no other one is taken.
+    assert planned(tmp_path, [str(photos)], None).job.unit_images == UNIT
+    with pytest.raises(InvalidParameterError, match=f"unit images {UNIT}, not 500"):
+        planned(tmp_path, [str(photos)], 500)
     with pytest.raises(InvalidParameterError, match="holds no job"):
         JobFolder(tmp_path).job  # noqa: B018 - the access is the test
 

@@ -34,7 +34,7 @@ def index_units(
     new : mapping
         Model, storage and decoding of a new collection.
     finding : mapping
-        Exclusions, limits and whether to fetch what is remote.
+        Exclusions, limits, whether to fetch what is remote, and the size of units.
     working : mapping
         Threads and processes.
     ray : mapping
@@ -65,7 +65,21 @@ def index_units(
         f" in {report['seconds']:.1f} s ({rate:,.0f} per second), {report['failed']:,} failed"
     )
     say_status(run, facts)
+    if share >= facts["units"]:
+        run.console.note(_too_few_units(folder, share, n_shares, facts["units"]))
     return FAILURE if run.strict and report["failed"] else 0
+
+
+def _too_few_units(folder: "JobFolder", share: int, n_shares: int, n_units: int) -> str:
+    """Say why a process had no unit of its own, and how there would be enough."""
+    size = folder.job.unit_images
+    whole = f"The job has {count(n_units, 'unit')}, so --units {share}/{n_shares} begins with none"
+    n_images = sum(unit.n_images or 0 for unit in folder.units() if unit.kind == "rows")
+    wanted = -(-n_images // n_shares)
+    if not 0 < wanted < size:
+        # Of shards, each is a unit.
+        return f"{whole}: use fewer processes"
+    return f"{whole}: use fewer processes, or make another job with --unit-images {wanted} instead of {size}"
 
 
 def say_status(run: Run, facts: Mapping[str, Any]) -> None:

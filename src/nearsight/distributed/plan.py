@@ -20,7 +20,7 @@ from nearsight.collection import Collection
 from nearsight.collection.file_index import FileIndex
 from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.status import failures
-from nearsight.distributed.units import JobFacts, Unit, name_column, open_source, units_bytes
+from nearsight.distributed.units import UNIT_IMAGES, JobFacts, Unit, name_column, open_source, units_bytes
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find
 from nearsight.images.glob_patterns import expand
@@ -29,8 +29,6 @@ from nearsight.images.path_encoding import is_shard_name, is_url
 from nearsight.images.remote import remote_stat
 from nearsight.object_storage.driver import url_to_fs
 
-#: Images of a unit: minutes of work, and 50 MB of rows.
-UNIT_IMAGES = 4096
 # Units whose paths share a file; the file's own directory is read whole by whoever opens it.
 _UNITS_PER_FILE = 256
 
@@ -44,7 +42,7 @@ def plan(
     exclusions: Exclusions | None = None,
     allow_remote: bool = False,
     limits: Limits | None = None,
-    unit_images: int = UNIT_IMAGES,
+    unit_images: int | None = None,
 ) -> JobFacts:
     """Divide inputs into units, unless that was done before; return the facts of the job.
 
@@ -64,8 +62,8 @@ def plan(
         Opens or creates it; called only if there is no plan yet.
     exclusions, allow_remote, limits
         See `Collection.add`.
-    unit_images : int, default 4096
-        Images of a unit.
+    unit_images : int, optional
+        Most images of a unit. By default 4,096 in a new job, and otherwise what the job has.
 
     Raises
     ------
@@ -84,15 +82,16 @@ def plan(
         include_hidden=exclusions.include_hidden,
         allow_remote=allow_remote,
         limits=asdict(limits or Limits()),
+        unit_images=unit_images or UNIT_IMAGES,
     )
     if not folder.is_planned():
         with folder.planning():
             if not folder.is_planned():
                 collection = open_collection()
                 job = replace(job, model=collection.model_name, fingerprint=collection.fingerprint.to_dict())
-                planner = _Planner(folder, job, exclusions, skipped, unit_images, FileIndex.of(collection))
+                planner = _Planner(folder, job, exclusions, skipped, FileIndex.of(collection))
                 _write(planner)
-    _require_same(folder, job)
+    _require_same(folder, job, *(["unit_images"] if unit_images else []))
     return folder.job
 
 
@@ -103,7 +102,7 @@ def plan_again(folder: JobFolder) -> int:
         names = [encode_path(failure.path) for failure in failures(folder, waiting=False)]
         if not names:
             return 0
-        writer = _Listing(folder, UNIT_IMAGES)
+        writer = _Listing(folder, folder.job.unit_images)
         units = [replace(unit, number=number + unit.number) for unit in writer.units(iter(names))]
         if not folder.put_again(n_before + 1, units_bytes(units, folder.job)):
             # Another process has done so meanwhile.
@@ -123,9 +122,9 @@ def _write(planner: "_Planner") -> None:
         planner.listing.remove()
 
 
-def _require_same(folder: JobFolder, job: JobFacts) -> None:
+def _require_same(folder: JobFolder, job: JobFacts, *others: str) -> None:
     theirs = folder.job
-    for name in ("inputs", "collection", "exclude", "include_hidden", "allow_remote", "limits"):
+    for name in ("inputs", "collection", "exclude", "include_hidden", "allow_remote", "limits", *others):
         if getattr(theirs, name) != getattr(job, name):
             raise InvalidParameterError(
                 f"{folder.uri} is a job with {name.replace('_', ' ')} {_shown(getattr(theirs, name))}, not"
@@ -144,13 +143,12 @@ class _Planner:
     job: JobFacts
     exclusions: Exclusions
     skipped: Counter[str]
-    unit_images: int
     known: FileIndex
     n_unchanged: int = 0
     listing: "_Listing" = field(init=False)
 
     def __post_init__(self) -> None:
-        self.listing = _Listing(self.folder, self.unit_images)
+        self.listing = _Listing(self.folder, self.job.unit_images)
 
     def units(self) -> Iterator[Unit]:
         """Yield the units, without numbers: first those of files that are units by themselves."""
@@ -207,10 +205,11 @@ class _Planner:
             ) from error
         name_column(file.schema_arrow, place)
         digest = _digest_of_file(place)
+        size = self.job.unit_images
         for part in range(file.num_row_groups):
             n_rows = file.metadata.row_group(part).num_rows
-            for start in range(0, n_rows, self.unit_images):
-                n = min(self.unit_images, n_rows - start)
+            for start in range(0, n_rows, size):
+                n = min(size, n_rows - start)
                 facts = f"{digest} {part} {start} {n}"
                 yield Unit(0, "rows", source, part, start, n, _digest([facts]))
 

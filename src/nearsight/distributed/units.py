@@ -17,6 +17,8 @@ from nearsight.images.path_encoding import absolute, is_shard_name, is_url
 from nearsight.object_storage.driver import url_to_fs
 
 FORMAT = 1
+#: Images of a unit, unless another number is asked for: minutes of work, and 50 MB of rows.
+UNIT_IMAGES = 4096
 _FACTS = b"nearsight job"
 # Columns of a table of images that may name them, the first that there is.
 _NAME_COLUMNS = ("path", "url", "key", "image", "file", "filename", "image_path", "image_url")
@@ -79,6 +81,8 @@ class JobFacts:
         What was passed over, by kind.
     unchanged : int
         Images of folders that the collection had, and which are in no unit.
+    unit_images : int
+        Most images of a unit; a shard is one whatever it holds.
     """
 
     collection: str
@@ -91,6 +95,7 @@ class JobFacts:
     limits: dict[str, Any] | None = None
     skipped: dict[str, int] | None = None
     unchanged: int = 0
+    unit_images: int = UNIT_IMAGES
 
     @property
     def exclusions(self) -> Exclusions:

@@ -64,6 +64,7 @@ def planned_job(
     exclusions: Exclusions | None = None,
     allow_remote: bool = False,
     limits: Limits | None = None,
+    unit_images: int | None = None,
 ) -> JobFolder:
     """Return the folder of a job; if it is new, create the collection and divide the inputs into units.
 
@@ -79,6 +80,8 @@ def planned_job(
         See `open_or_create`; they count for a new job.
     exclusions, allow_remote, limits
         See `Collection.add`.
+    unit_images
+        See `distributed.plan`.
     """
     folder = JobFolder(directory)
 
@@ -97,6 +100,7 @@ def planned_job(
         exclusions=exclusions,
         allow_remote=allow_remote,
         limits=limits,
+        unit_images=unit_images,
     )
     if model is not None and model != job.model and not job.model.startswith(f"{model}#"):
         raise FingerprintMismatchError(

@@ -360,3 +360,16 @@ def test_decode_is_chosen_when_a_collection_is_made(nearsight, photos):
     refused = nearsight("index", photos, "--decode", "draft", code=2)
     assert "was made with --decode full" in refused.stderr
     assert "Omit --decode" in refused.stderr
+
+
+def test_a_process_without_a_unit_is_told_how_to_get_one(nearsight, photos, tmp_path):
+    work = ["index", photos, "--job", tmp_path / "job", "--units"]
+    told = nearsight(*work, "1/2").stderr
+    assert "The job has 1 unit, so --units 1/2 begins with none" in told
+    assert "make another job with --unit-images 3 instead of 4096" in told
+    assert "unit images 4096, not 3" in nearsight(*work, "0/2", "--unit-images", 3, code=2).stderr
+    work[3] = tmp_path / "another"
+    first = nearsight(*work, "0/2", "--unit-images", 3)
+    assert "begins with none" not in first.stderr
+    assert nearsight.json("job", work[3])["units"] == 2
+    assert "need --job" in nearsight("index", photos, "--unit-images", 3, code=2).stderr

@@ -29,26 +29,29 @@ def cluster():
 
 
 class Worker(threading.Thread):
-    """Repeats a call until it is stopped; counts right answers and errors, and keeps wrong answers."""
+    """Repeats a call until it is stopped; counts right answers, and keeps errors and wrong answers."""
 
     def __init__(self, call):
         super().__init__(daemon=True)
         self._call, self._is_stopped = call, threading.Event()
-        self.n_right, self.n_errors, self.wrong = 0, 0, []
+        self.n_right, self.errors, self.wrong = 0, [], []
         self.start()
 
     def run(self):
         while not self._is_stopped.is_set():
             try:
                 wrong = self._call()
-            except StorageError:
-                self.n_errors += 1
+            except StorageError as error:
+                self.errors.append(str(error))
                 time.sleep(0.05)
                 continue
             if wrong is None:
                 self.n_right += 1
             else:
                 self.wrong.append(wrong)
+
+    def __repr__(self):
+        return f"{self.n_right} right, {len(self.errors)} errors, the last {self.errors[-1:]}"
 
     def stop(self):
         self._is_stopped.set()
@@ -58,7 +61,7 @@ class Worker(threading.Thread):
 def wait_until(holds, what):
     deadline = time.monotonic() + 240
     while not holds():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, str(what)
         time.sleep(0.1)
 
 
@@ -102,7 +105,7 @@ def test_a_query_node_killed_under_load_loses_nothing(cluster, monkeypatch, tmp_
         before = [worker.n_right for worker in workers]
         wait_until(
             lambda: all(w.n_right >= n + 10 for w, n in zip(workers, before, strict=True)),
-            f"no answers for long, with replicas {status}",
+            ["no answers for long, with replicas", status, before, workers],
         )
 
     answer("ok")

@@ -70,6 +70,13 @@ With --job:
     " add them.",
 )
 @click.option(
+    "--unit-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --job: most images of a unit, which is what a killed process loses; a tar shard is one unit"
+    " whatever it holds. Counts for a new job. Default: 4096.",
+)
+@click.option(
     "--ray",
     metavar="ADDRESS|auto|local",
     help="With --job: embed on a Ray cluster (pip install 'nearsight[ray]'), and add what is done.",
@@ -101,6 +108,7 @@ def index(
     metadata: Path | None,
     job: str | None,
     units: str | None,
+    unit_images: int | None,
     ray: str | None,
     actor_cpus: float | None,
     actor_gpus: float | None,
@@ -126,8 +134,10 @@ def index(
     files are embedded even if the collection has them. A process that is killed loses the unit that it works
     on, and the same command continues.
     """
-    if job is None and (units is not None or ray is not None):
-        raise click.UsageError("--units and --ray need --job DIR, a folder that all processes see")
+    if job is None and any(option is not None for option in (units, unit_images, ray)):
+        raise click.UsageError(
+            "--units, --unit-images and --ray need --job DIR, a folder that all processes see"
+        )
     if ray is not None and units is not None:
         raise click.UsageError("give --units or --ray: Ray takes all units")
     if job is not None:
@@ -142,6 +152,7 @@ def index(
                 "exclusions": exclusions,
                 "allow_remote": allow_remote,
                 "limits": options.limits_of(**limits),
+                "unit_images": unit_images,
             },
             {
                 "n_threads": threads,
