@@ -27,6 +27,7 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 BATCH, MAX_HITS = 512, 16_384
 #: Of a text or a JSON value.
 MAX_TEXT_BYTES = 65_535
+# Given with each call: without it, the client waits and tries again for minutes when a query node has died.
 _TIMEOUT_S = 60.0
 _HNSW = {"M": 16, "efConstruction": 200}
 _IVF = {"nlist": 1024}
@@ -176,12 +177,12 @@ class Server:
         """Add rows, or replace those of the same keys."""
         with self._translated() as client:
             for start in range(0, len(rows), BATCH):
-                client.upsert(table, list(rows[start : start + BATCH]))
+                client.upsert(table, list(rows[start : start + BATCH]), timeout=_TIMEOUT_S)
 
     def delete(self, table: str, expression: str) -> None:
         """Delete rows."""
         with self._translated() as client:
-            client.delete(table, filter=expression)
+            client.delete(table, filter=expression, timeout=_TIMEOUT_S)
 
     def read(
         self, table: str, expression: str, fields: Sequence[str], limit: int = BATCH
@@ -196,6 +197,7 @@ class Server:
                     output_fields=list(fields),
                     limit=limit,
                     consistency_level="Strong",
+                    timeout=_TIMEOUT_S,
                 )
             ),
         )
@@ -224,7 +226,11 @@ class Server:
         [row] = self._loaded(
             table,
             lambda client: client.query(
-                table, filter=expression, output_fields=["count(*)"], consistency_level="Strong"
+                table,
+                filter=expression,
+                output_fields=["count(*)"],
+                consistency_level="Strong",
+                timeout=_TIMEOUT_S,
             ),
         )
         return int(row["count(*)"])
@@ -252,6 +258,7 @@ class Server:
                 output_fields=list(fields),
                 search_params={"metric_type": "IP", "params": parameters},
                 consistency_level="Strong",
+                timeout=_TIMEOUT_S,
             ),
         )
         return [[{**hit["entity"], "score": hit["distance"]} for hit in hits] for hits in found]
