@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
 import unittest
 from contextlib import suppress
@@ -57,6 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide it before anything asks, from child processes too; many processes compute on one thread each."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell lets what it starts in the background ignore Ctrl-C, and what that starts inherits it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if getattr(config.option, "numprocesses", None):
         # The threads of a product of matrices wait busily for the next one, and would keep others from work.
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -44,7 +44,7 @@ def test_index_with_processes(how, tmp_path, cache, save_image):
     for seed in range(12):
         save_image(folder / f"{seed}.jpg", seed)
     # Names of one content: each is read, and few are embedded.
-    for n in range(8000):
+    for n in range(2000):
         os.link(folder / f"{n % 12}.jpg", folder / f"more{n:04}.jpg")
     collection = tmp_path / "collection"
     command = [sys.executable, "-m", "nearsight", "index", str(folder), "-c", str(collection)]

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,8 +83,8 @@ def curl(*words, key=KEY, **options):
     return int(status), body
 
 
-def resident_mb(process):
-    statm = Path(f"/proc/{process.popen.pid}/statm")
+def resident_mb(pid):
+    statm = Path(f"/proc/{pid}/statm")
     return int(statm.read_text().split()[1]) / 256 if statm.exists() else 0.0
 
 
@@ -170,7 +171,7 @@ def test_no_url_reaches_what_only_this_machine_can_reach(client):
 
 def test_a_body_without_end_is_refused_in_no_memory(service, client):
     client.get("/v1/models").raise_for_status()
-    before = resident_mb(service)
+    before = resident_mb(service.popen.pid)
 
     def zeros():
         for _ in range(300):
@@ -188,7 +189,7 @@ def test_a_body_without_end_is_refused_in_no_memory(service, client):
         body, _ = sender.communicate(b"".join(zeros()), timeout=400)
     assert b"HTTP/1.1 413 " in body
     assert b"application/problem+json" in body
-    assert resident_mb(service) - before < 130  # a body of 64 MB is allowed, and may be held twice
+    assert resident_mb(service.popen.pid) - before < 130  # a body of 64 MB is allowed, and may be held twice
     assert client.get("/health").status_code == 200
 
 
@@ -218,18 +219,24 @@ def test_a_running_analysis_of_many_rows_is_stopped(tmp_path, model):
     collection.add_vectors(X, ids=[f"{i:032x}" for i in range(20_000)], fingerprint=backend.spec.fingerprint)
     with running(tmp_path, "--model", f"default={model}", "--mount", f"many={tmp_path / 'many'}") as process:
         client = process.client()
-        before = resident_mb(process)
+        before = resident_mb(process.popen.pid)
         answer = client.post("/v1/collections/many/clusters", json={})
         assert answer.status_code == 202, answer.text
         id = answer.json()["id"]
         until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "running", 300)
         table = JobTable(tmp_path / "data")
         pid = until(lambda: table.get(id).pid, 300)
+        # It holds the rows, and more, when it is stopped.
+        until(lambda: resident_mb(pid) > 100, 300)
+        begun = time.monotonic()
         assert client.delete(f"/v1/jobs/{id}").status_code == 202
-        until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "cancelled", 300)
-        until(lambda: not Path(f"/proc/{pid}").exists(), 300)
-        # The rows were read by the process that is gone.
-        assert resident_mb(process) - before < 100
+        until(lambda: not resident_mb(pid), 300)
+        # Ten seconds until it is killed, and some for a busy machine.
+        assert time.monotonic() - begun < 30
+        until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "cancelled", 60)
+        # The memory went with the process, and nothing half was left.
+        assert resident_mb(process.popen.pid) - before < 100
+        assert client.get("/v1/collections/many/analyses").json() == {"analyses": []}
         assert client.get("/ready").status_code == 200
 
 

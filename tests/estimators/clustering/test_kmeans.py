@@ -97,12 +97,12 @@ def test_lengths_do_not_matter_and_too_few_vectors_are_refused_by_number() -> No
 
 @pytest.mark.slow
 def test_progress_is_shown_where_asked_for(capsys):
-    X = np.random.default_rng(0).normal(size=(6000, 32))
-    shown = diffusion_kmeans(n_clusters=50, progress=True).fit(X)
+    X = np.random.default_rng(0).normal(size=(1500, 32))
+    shown = diffusion_kmeans(n_clusters=20, progress=True).fit(X)
     told = capsys.readouterr().err
     assert "k-means" in told
     assert "starts" in told
-    silent = diffusion_kmeans(n_clusters=50).fit(X)
+    silent = diffusion_kmeans(n_clusters=20).fit(X)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(shown.labels_, silent.labels_)
 
