@@ -39,12 +39,15 @@ class VectorIndex:
         Whether the index is of the vectors cast to float16.
     probes : str
         How many lists of VectorChord are searched; empty if there are none.
+    n_rows : float
+        Rows of the table, as the server estimates them.
     """
 
     name: str
     dim: int
     casts: bool
     probes: str = ""
+    n_rows: float = 0
 
     def expression(self, table: str = "") -> str:
         """Return what is indexed, of a table whose name ends in a dot."""
@@ -80,7 +83,7 @@ def vector_method(connection: Any, tables: Tables) -> VectorIndex | None:
         return None
     n_lists = round(4 * math.sqrt(row[3])) if row[3] >= _LISTED_ROWS else 0
     probes = str(max(10, n_lists // 10)) if row[0] == "vchordrq" and n_lists else ""
-    return VectorIndex(row[0], int(row[4]), "::halfvec" in row[1], probes)
+    return VectorIndex(row[0], int(row[4]), "::halfvec" in row[1], probes, row[3])
 
 
 class Indexes:

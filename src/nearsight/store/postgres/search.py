@@ -4,6 +4,7 @@ The server's planner is not left to choose: right after ANALYZE it takes the ind
 filter, walks its first rows, finds that few of them match, and returns fewer than there are without a word.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,9 @@ from nearsight.store.postgres.tables import ROW, Tables, array_of
 
 #: Up to this many matching rows are compared one by one.
 MAX_COMPARED = 20_000
-_LEAST_EF, _MAX_EF = 400, 1000
+# Candidates that a walk of a graph keeps, of up to so many rows; ten times the rows need twice as many. The
+# extension takes no more than 1,000.
+_LEAST_EF, _LEAST_EF_ROWS, _MAX_EF = 400, 100_000, 1000
 _N_COUNTS = 64
 # Collations that know the cases of all letters, the best first; C knows those of ASCII.
 _CASE_COLLATIONS = ("pg_unicode_fast", "pg_c_utf8", "und-x-icu", "C.utf8", "C.UTF-8", "C")
@@ -182,9 +185,10 @@ def search_settings(method: VectorIndex, k: int) -> Mapping[str, str]:
     """Return the settings of the extension for a walk of an index."""
     if method.name == "vchordrq":
         return {"vchordrq.probes": method.probes, "vchordrq.prefilter": "on"}
+    tenfolds = math.log10(max(1.0, method.n_rows / _LEAST_EF_ROWS))
     return {
         "hnsw.iterative_scan": "strict_order",
-        "hnsw.ef_search": str(min(_MAX_EF, max(_LEAST_EF, 8 * k))),
+        "hnsw.ef_search": str(min(_MAX_EF, max(round(_LEAST_EF * 2**tenfolds), 8 * k))),
         "hnsw.max_scan_tuples": str(max(100_000, 4 * k)),
         "hnsw.scan_mem_multiplier": "4",
     }
