@@ -64,7 +64,7 @@ class TimelyConnection(H11Protocol):
         if self._is_first:
             # Also where nothing has come: on a busy machine, a client may connect now and send later.
             self.transport.write(_TOO_SLOW)
-            self.transport.linger()
+            self.transport.linger()  # type: ignore[attr-defined]  # see `connection_made`
         else:
             self.transport.close()
 

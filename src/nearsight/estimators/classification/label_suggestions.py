@@ -107,8 +107,8 @@ def _covering(
     similarities = np.maximum(rows @ rows.T, 0)
 
     def gains(those: NDArray[np.intp]) -> NDArray[np.float32]:
-        raised: NDArray[np.float32] = np.maximum(similarities[those] - covered, 0)
-        return (raised * uncertainty).sum(axis=1)
+        raised: NDArray[np.float32] = np.maximum(similarities[those] - covered, 0) * uncertainty
+        return np.asarray(raised.sum(axis=1))
 
     chosen: list[int] = []
     # What a row gains only falls while others are chosen, also after rounding: each number is added in the

@@ -147,6 +147,7 @@ def train_layers(
 
     def trained(state: State) -> tuple[FeatureNetwork, TrainingData]:
         network = _network(entry, trainable, state, job.first_block)
+        views: Sequence[NDArray[np.float32]]
         if isinstance(source, StoredMaps):
             tail = EfficientNetLite(trainable, job.first_block, {**trainable.state(), **state})
             views = features_of_maps(tail, source, network, data.views, job.device)
