@@ -276,7 +276,8 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path, model, jpeg):
 
 
 def test_sigterm_with_a_stream_and_a_full_queue(tmp_path, model, jpeg):
-    words = ["--model", f"default={model}", "--n-threads", 1, "--grace-s", 20]
+    # On a busy machine 80 large images wait longer than the default lets them, and get 429.
+    words = ["--model", f"default={model}", "--n-threads", 1, "--grace-s", 20, "--max-wait-s", 600]
     with running(tmp_path, *words) as process:
         client = process.client(limits=httpx2.Limits(max_connections=50))
         table = JobTable(tmp_path / "data")
@@ -300,7 +301,7 @@ def test_sigterm_with_a_stream_and_a_full_queue(tmp_path, model, jpeg):
         ):
             assert next(stream.iter_lines()).startswith("event: progress")
             answers = pool.map(ask, range(20))
-            until(lambda: n_waiting() >= 40)
+            until(lambda: n_waiting() >= 20)
             process.popen.send_signal(signal.SIGTERM)
             # A connection that is open already is told to go elsewhere, or closed.
             until(lambda: is_refused(early, parts.netloc))
