@@ -112,7 +112,7 @@ BREAKS = [
     ("cli/commands/keys.py", "import nearsight.server.service", "Data flows one way"),
     ("server/app.py", "import nearsight.cli.console", "Data flows one way"),
     ("services/keys.py", "import fastapi", "The web framework stays in server"),
-    ("server/app.py", "import opentelemetry", "OpenTelemetry stays in server.tracing"),
+    ("server/app.py", "import opentelemetry", "OpenTelemetry stays in server.traces"),
     ("server/fetch.py", "import httpx2", "httpx2 stays in client.transport"),
 ]
 

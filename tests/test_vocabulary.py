@@ -62,7 +62,6 @@ GERUNDS = {
     "batching",
     "clustering",
     "decoding",
-    "drawing",  # a drawing is a thing, and so is a grouping
     "encoding",
     "grouping",
     "planning",
@@ -70,7 +69,6 @@ GERUNDS = {
     "scaling",
     "testing",
     "tiling",
-    "tracing",
     "training",
 }
 

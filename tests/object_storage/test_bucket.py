@@ -1,5 +1,6 @@
 """Objects: the first of a name stays, and time is the storage's."""
 
+import logging
 import time
 from itertools import count
 
@@ -79,3 +80,9 @@ def test_a_driver_that_is_missing_is_named(monkeypatch) -> None:
     monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
     with pytest.raises(MissingExtraError, match=r"gs:// needs an extra: pip install 'nearsight\[gcs\]'"):
         driver.url_to_fs("gs://photos/a")
+
+
+def test_what_a_driver_logs_is_not_printed_above_our_error(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as where nobody has set up logging
+    logging.getLogger("gcsfs").error("a traceback")
+    assert capsys.readouterr().err == ""

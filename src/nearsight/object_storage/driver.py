@@ -1,10 +1,15 @@
 """What opens a URL: the drivers of fsspec."""
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from nearsight.errors import MissingExtraError
+
+# Google's driver logs each error that it raises, with its traceback. Where nobody has set up logging, Python
+# would print that above the error that we tell.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 
 _EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
 

@@ -37,7 +37,7 @@ from nearsight.server.routes import (
     upgrade,
 )
 from nearsight.server.service import Service
-from nearsight.server.tracing import Tracing
+from nearsight.server.traces import Traces
 
 _MB = 2**20
 # What is asked most comes first: each route before it costs some microseconds.
@@ -124,7 +124,7 @@ def layered(app: ASGIApp, service: Service, renderers: Renderers, *, any_host: b
     names = None if any_host else [settings.host, *settings.allowed_host]
     checked = OriginCheck(limited, renderers, names)
     logged = AccessLog(checked, renderers, service.metrics.observe_request)
-    return Tracing(logged, settings.otlp_endpoint) if settings.otlp_endpoint else logged
+    return Traces(logged, settings.otlp_endpoint) if settings.otlp_endpoint else logged
 
 
 _PROBLEM = {"application/problem+json": {"schema": schemas.PROBLEM}}

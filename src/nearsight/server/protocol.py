@@ -27,12 +27,14 @@ class TimelyConnection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        self._lingering: _LingeringTransport
         # Whether there was no request yet: then an answer cannot be taken for another's.
         self._is_first = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as there
         """Start the clock."""
-        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]  # acts as one
+        self._lingering = _LingeringTransport(transport, self)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]  # it acts as one
         self._start()
 
     def data_received(self, data: bytes) -> None:
@@ -64,7 +66,7 @@ class TimelyConnection(H11Protocol):
         if self._is_first:
             # Also where nothing has come: on a busy machine, a client may connect now and send later.
             self.transport.write(_TOO_SLOW)
-            self.transport.linger()  # type: ignore[attr-defined]  # see `connection_made`
+            self._lingering.linger()
         else:
             self.transport.close()
 

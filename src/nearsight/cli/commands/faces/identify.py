@@ -16,7 +16,7 @@ from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
     from nearsight.faces import FaceReader, IdentifiedFace, IdentifiedImage
-    from nearsight.faces.drawing import Label
+    from nearsight.faces.annotated_images import Label
     from nearsight.images import Exclusions
 
 
@@ -144,7 +144,7 @@ def _with_doubt(name: str, doubt: str, rival: str | None) -> str:
 
 def _draw(reader: "FaceReader", result: "IdentifiedImage", folder: Path, drawn_names: set[str]) -> Path:
     """Draw boxes and names on an image, which is decoded again for it."""
-    from nearsight.faces.drawing import draw, save
+    from nearsight.faces.annotated_images import draw, save
     from nearsight.images import decode
 
     source = result.image.source
@@ -153,7 +153,7 @@ def _draw(reader: "FaceReader", result: "IdentifiedImage", folder: Path, drawn_n
 
 
 def _label(face: "IdentifiedFace") -> "Label":
-    from nearsight.faces.drawing import Label
+    from nearsight.faces.annotated_images import Label
 
     if face.person is None:
         return Label(face.face.box, "unknown", "unknown")

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from nearsight.errors import StorageError
-from nearsight.faces.drawing import Label, draw, save
+from nearsight.faces.annotated_images import Label, draw, save
 
 
 @pytest.mark.parametrize(

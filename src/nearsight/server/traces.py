@@ -10,7 +10,7 @@ from nearsight.errors import MissingExtraError
 from nearsight.server.dispatcher import Timing
 
 
-class Tracing:
+class Traces:
     """A span for each request, with spans inside for the time in the queue, decoding and embedding.
 
     A request that carries a ``traceparent`` continues that trace.

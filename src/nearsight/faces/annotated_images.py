@@ -1,4 +1,4 @@
-"""Drawings of boxes and names on images."""
+"""Images with a box and a name for each face."""
 
 import re
 from collections.abc import Sequence
