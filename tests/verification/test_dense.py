@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
+from scipy import ndimage
 
 from nearsight.errors import InvalidParameterError
 from nearsight.images import thumbnail
@@ -15,7 +16,7 @@ from nearsight.verification.dense import (
     gray_thumbnail,
     register,
 )
-from nearsight.verification.dense.affine import pixel_grid, warp
+from nearsight.verification.dense.affine import pixel_grid, smoothed, warp
 from nearsight.verification.dense.pose_search import _poses, _symmetries, _turns
 from nearsight.verification.dense.refinement import _gauss_newton_step, _inverse_matrix, gradients_of
 
@@ -230,3 +231,10 @@ def test_each_pose_moves_pixels_as_its_matrix_says():
     transforms = np.concatenate([inverse, np.zeros((len(inverse), 2, 1))], axis=2).astype(np.float32)
     values, inside = warp(image.reshape(1, 12, 12).repeat(len(transforms), 0), transforms)
     assert np.allclose(products.ravel(), (values * inside) @ other, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread_px", [0.7, 3.0, 6.0, 12.5])
+def test_images_are_smoothed_as_by_a_gaussian_filter(spread_px):
+    images = np.random.default_rng(0).uniform(0, 255, (3, 48, 48)).astype(np.float32)
+    expected = ndimage.gaussian_filter(images.astype(np.float64), (0, spread_px, spread_px), mode="nearest")
+    np.testing.assert_allclose(smoothed(images, spread_px), expected, rtol=1e-5)

@@ -12,9 +12,10 @@ from nearsight.verification.dense import (
     PARTLY_PLAIN_GROUND_SHARE,
     PLAIN_GROUND_SHARE,
     REVIEW_AGREEMENT,
+    FineThumbnail,
     fine_thumbnail,
     gray_thumbnail,
-    plain_ground_agreement,
+    plain_ground_agreements,
     register,
     thumbnail_ground_share,
     toned_agreement,
@@ -32,9 +33,9 @@ def agreements(here: Image.Image, there: Image.Image) -> tuple[float, float]:
     files = [thumbnail(image) for image in (here, there)]
     aspects = [image.width / image.height for image in (here, there)]
     found = register(np.stack([gray_thumbnail(file) for file in files]), [(0, 1)], aspects)
-    colors, blurs = zip(*map(fine_thumbnail, files), strict=True)
-    agreement = float(found.agreement[0])
-    return agreement, plain_ground_agreement(np.stack(colors), blurs, found.transforms[0])
+    first, second = map(fine_thumbnail, files)
+    [agreement] = plain_ground_agreements(first, [second], found.transforms)
+    return float(found.agreement[0]), agreement
 
 
 def test_pages_and_products_have_a_plain_ground_and_photographs_have_none():
@@ -101,9 +102,20 @@ def test_black_corners_are_no_difference():
 
 
 def test_a_plain_color_agrees_with_nothing():
-    plain = np.full((2, 192, 192, 3), 200, np.uint8)
-    transform = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
-    assert plain_ground_agreement(plain, (0, 0), transform) <= 0
+    plain = FineThumbnail(np.full((192, 192, 3), 200, np.uint8), 0.0)
+    assert plain_ground_agreements(plain, [plain], np.eye(2, 3, dtype=np.float32)[None]) == [0]
+
+
+def test_one_image_is_compared_with_many_as_with_each_alone():
+    small = page(0).resize((60, 80), Image.Resampling.LANCZOS)
+    first, *others = (
+        fine_thumbnail(thumbnail(image)) for image in (page(0), rescanned(page(0)), small, page(1))
+    )
+    transforms = np.eye(2, 3, dtype=np.float32)[None].repeat(3, 0)
+    together = plain_ground_agreements(first, others, transforms)
+    assert len(set(together)) > 1
+    each = zip(others, transforms, strict=True)
+    assert together == [plain_ground_agreements(first, [one], at[None])[0] for one, at in each]
 
 
 def tiles(seed: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def find_duplicates(
     A pair is verified by its pixels alone: the thumbnails are aligned, and their details must agree
     (`verification.dense.register`; no file is opened). So images that are merely similar are not duplicates.
     On a plain ground, where outlines and lines of text agree by themselves, the part that agrees least
-    decides (`verification.dense.plain_ground_agreement`). Verified pairs are grouped around the
+    decides (`verification.dense.plain_ground_agreements`). Verified pairs are grouped around the
     image to keep (`estimators.duplicates.NearDuplicates`), the one that lost least: the files of a pair are
     decoded, and compared by color, detail, compression, metadata and bytes (`analyses.image_comparison`). A
     file is redundant for certain if nothing speaks for it; otherwise somebody should look at it first.

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +62,7 @@ class PairVerification:
         Returns
         -------
         ndarray of shape (m,), float32
-            See `dense.register` and `dense.plain_ground_agreement`; NaN where an image has no thumbnail.
+            See `dense.register` and `dense.plain_ground_agreements`; NaN where an image has no thumbnail.
         """
         return self._verified(left, right)[0]
 
@@ -164,28 +163,29 @@ def _plain_ground_agreements(
     show_progress: bool | None,
 ) -> NDArray[np.float32]:
     """Return the agreement of pairs on a plain ground, compared at a higher resolution."""
-    agreements = np.empty(len(pairs), np.float32)
+    agreements = np.zeros(len(pairs), np.float32)
     with bar("comparing images on plain grounds", len(pairs), "pairs", show_progress) as shown:
         for at in range(0, len(pairs), _FINE_PAIRS_PER_READ):
-            read = slice(at, at + _FINE_PAIRS_PER_READ)
-            rows, places = np.unique(pairs[read], return_inverse=True)
-            colors = np.zeros((len(rows), dense.FINE_SIDE_PX, dense.FINE_SIDE_PX, 3), np.uint8)
-            blurs = np.zeros(len(rows))
+            read = np.arange(at, min(at + _FINE_PAIRS_PER_READ, len(pairs)))
+            rows = np.unique(pairs[read])
             ids = [thumbnails.ids[row] for row in rows]
-            for row, fine in map_thumbnails(
-                thumbnails.collection, ids, dense.fine_thumbnail, workers=workers
-            ):
-                colors[row], blurs[row] = fine
-            compare = partial(_plain_ground_agreement, colors, blurs)
-            parts = zip(places.reshape(-1, 2), transforms[read], strict=True)
-            for row, agreement in enumerate(ordered_map(compare, parts, n_threads=workers.n_workers), at):
-                agreements[row] = agreement
-                shown.update()
+            found = map_thumbnails(thumbnails.collection, ids, dense.fine_thumbnail, workers=workers)
+            fine = {int(rows[place]): thumbnail for place, thumbnail in found}
+            # An image with which a worker process ended agrees with none.
+            parts = _by_first(pairs, read[[fine.keys() >= set(pair) for pair in pairs[read].tolist()]])
+
+            def compare(part: Ints, fine: dict[int, dense.FineThumbnail] = fine) -> list[float]:
+                here, others = fine[pairs[part[0], 0]], [fine[row] for row in pairs[part, 1].tolist()]
+                return dense.plain_ground_agreements(here, others, transforms[part])
+
+            results = ordered_map(compare, parts, n_threads=workers.n_workers)
+            for part, result in zip(parts, results, strict=True):
+                agreements[part] = result
+                shown.update(len(part))
     return agreements
 
 
-def _plain_ground_agreement(
-    colors: NDArray[np.uint8], blurs: NDArray[np.float64], part: tuple[Ints, NDArray[np.float32]]
-) -> float:
-    pair, transform = part
-    return dense.plain_ground_agreement(colors[pair], blurs[pair], transform)
+def _by_first(pairs: Ints, at: Ints) -> list[Ints]:
+    """Return the places `at` of pairs, together where the first image is one: it is prepared once."""
+    order = at[np.argsort(pairs[at, 0], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(pairs[order, 0])) + 1) if len(order) else []

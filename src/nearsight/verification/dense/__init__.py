@@ -6,11 +6,11 @@ photographed alike do not count as the same.
 
 from nearsight.verification.dense.edit_hashes import HASH_SIGNS, N_HASHES, N_PLAIN_HASHES, edit_hashes
 from nearsight.verification.dense.plain_ground import (
-    FINE_SIDE_PX,
     PARTLY_PLAIN_GROUND_SHARE,
     PLAIN_GROUND_SHARE,
+    FineThumbnail,
     fine_thumbnail,
-    plain_ground_agreement,
+    plain_ground_agreements,
     thumbnail_ground_share,
     toned_agreement,
 )
@@ -33,7 +33,6 @@ from nearsight.verification.dense.thumbnails import (
 __all__ = [
     "CERTAIN_AGREEMENT",
     "EDGE_CELLS",
-    "FINE_SIDE_PX",
     "HASH_SIGNS",
     "MATCH_AGREEMENT",
     "N_HASHES",
@@ -42,13 +41,14 @@ __all__ = [
     "PLAIN_GROUND_SHARE",
     "REVIEW_AGREEMENT",
     "SIDE_PX",
+    "FineThumbnail",
     "Registration",
     "black_corner_share",
     "edge_strengths",
     "edit_hashes",
     "fine_thumbnail",
     "gray_thumbnail",
-    "plain_ground_agreement",
+    "plain_ground_agreements",
     "register",
     "register_part",
     "thumbnail_ground_share",

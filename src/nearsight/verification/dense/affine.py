@@ -1,9 +1,10 @@
-"""Images downscaled, and warped by affine transforms."""
+"""Images downscaled, smoothed, and warped by affine transforms."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Floats = NDArray[np.float32]
 
@@ -15,6 +16,23 @@ def downscale(images: Floats | NDArray[np.uint8], factor: int) -> Floats:
     small: Floats = np.sum([lines[:, :, start::factor] for start in range(factor)], axis=0)
     small /= factor**2
     return small
+
+
+def smoothed(images: Floats, spread_px: float) -> Floats:
+    """Return (n, side, side) images under a Gaussian filter, with the nearest pixel beyond the edges.
+
+    As a product of matrices, which is several times as fast as a filter of so many pixels.
+    """
+    weights = _gaussian_weights(images.shape[1], spread_px)
+    smooth: Floats = weights @ images @ weights.T
+    return smooth
+
+
+@lru_cache(64)
+def _gaussian_weights(side: int, spread_px: float) -> Floats:
+    """Return the (side, side) weights of the pixels of a line in each of its smoothed pixels."""
+    weights: Floats = ndimage.gaussian_filter1d(np.eye(side), spread_px, axis=0, mode="nearest")
+    return weights.astype(np.float32)
 
 
 @cache

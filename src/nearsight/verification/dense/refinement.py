@@ -3,9 +3,8 @@
 from functools import cache
 
 import numpy as np
-from scipy import ndimage
 
-from nearsight.verification.dense.affine import Floats, downscale, pixel_grid, warp
+from nearsight.verification.dense.affine import Floats, downscale, pixel_grid, smoothed, warp
 from nearsight.verification.dense.thumbnails import Pixels
 
 # Contrast, in gray levels, below which a detail counts as noise.
@@ -23,9 +22,9 @@ _COARSE_PX = 24
 def details(images: Pixels | Floats, width_px: float, downscaling: int) -> Floats:
     """Return the difference of each pixel from its surroundings, relative to the local contrast."""
     small, width = downscale(images, downscaling), width_px / downscaling
-    differences = small - ndimage.gaussian_filter(small, (0, width, width), mode="nearest")
-    power = ndimage.gaussian_filter(differences**2, (0, 2 * width, 2 * width), mode="nearest")
-    relative: Floats = differences / (np.sqrt(power) + NOISE)
+    differences: Floats = small - smoothed(small, width)
+    power = smoothed(differences**2, 2 * width)
+    relative: Floats = (differences / (np.sqrt(power) + NOISE)).astype(np.float32, copy=False)
     return relative
 
 
