@@ -30,11 +30,9 @@ from nearsight.evaluation import LabeledFolder
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.images import Exclusions
 from nearsight.models import DEFAULT_MODEL
-from nearsight.models.cache import user_cache_dir
 from nearsight.services.training import labeled_images
 from nearsight.training import FeatureEmbedder, feature_embedder, train
 from nearsight.training.augmentation import ViewsBackend, augmentation
-from nearsight.training.network_features import feature_network
 from nearsight.training.selection import Setting, TrainingData, choose_map
 from nearsight.training.split import draws
 
@@ -75,7 +73,12 @@ def few_of_each(y: np.ndarray, learned: np.ndarray, n_images: int, seed: int) ->
 
 
 def by_depth(
-    options: argparse.Namespace, labeled: LabeledFolder, data: TrainingData, is_learned: np.ndarray, seed: int
+    options: argparse.Namespace,
+    embedder: FeatureEmbedder,
+    labeled: LabeledFolder,
+    data: TrainingData,
+    is_learned: np.ndarray,
+    seed: int,
 ) -> tuple[np.ndarray, tuple[Setting, int]]:
     """Train layers on the learned classes alone, and return the vectors of all images."""
     others = {path for path, learned in zip(labeled.paths, is_learned, strict=True) if not learned}
@@ -85,27 +88,31 @@ def by_depth(
         model=options.model,
         depth=options.depth,
         augment=options.augment,
+        embedder=embedder,
         random_state=seed,
     )
-    embedder = FeatureEmbedder(result.network, options.augment, 1)
+    if result.network is not embedder.network:
+        embedder = FeatureEmbedder(result.network, options.augment, 1)
     views, _, _ = embedder.views(labeled.paths, [True] * len(labeled.paths))
     return result.map.apply(views[0]), (result.setting.setting, result.dim)
 
 
-def features(options: argparse.Namespace) -> tuple[TrainingData, list[str], LabeledFolder]:
-    network = feature_network(options.model, user_cache_dir())
-    backend = ViewsBackend(network.backend(), augmentation(options.augment), options.views)
+def features(
+    options: argparse.Namespace, embedder: FeatureEmbedder
+) -> tuple[TrainingData, list[str], LabeledFolder]:
+    network = embedder.network
     if options.fashion:
         images, names = fashion(options.fashion)
+        backend = ViewsBackend(network.backend(), augmentation(options.augment), options.views)
         found, groups = Embedder(backend).embed(images), np.arange(len(images))
-        labeled = LabeledFolder([""] * len(images), names, [""] * len(images))
+        views = [found.vectors[:, n * network.dim :][:, : network.dim] for n in range(options.views)]
+        labeled, kept = LabeledFolder([""] * len(images), names, [""] * len(images)), found.positions
     else:
         labeled, groups = labeled_images(options.folder, None, Exclusions())
-        found, names = Embedder(backend).embed(labeled.paths), labeled.labels
-    kept = found.positions
-    views = [found.vectors[:, n * network.dim :][:, : network.dim] for n in range(options.views)]
+        names = labeled.labels
+        views, kept, failed = embedder.views(labeled.paths, [False] * len(labeled.paths))
+        labeled = labeled.without({failure.path for failure in failed})
     classes, y = np.unique([names[row] for row in kept], return_inverse=True)
-    labeled = labeled.without({failure.path for failure in found.failed})
     return TrainingData(views, network.base.dim, y, groups[kept]), classes.tolist(), labeled
 
 
@@ -120,7 +127,8 @@ def fashion(folder: Path) -> tuple[list[Image.Image], list[str]]:
 
 
 def unseen(options: argparse.Namespace) -> dict[str, Any]:
-    data, classes, labeled = features(options)
+    embedder = feature_embedder(options.model, options.augment, options.views)
+    data, classes, labeled = features(options, embedder)
     sums, times = np.zeros((2, len(data.y))), np.zeros(len(data.y))
     wins, settings, precisions = 0, [], []
     for seed in range(options.unseen):
@@ -134,7 +142,7 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
             mapped = fit.map(part).apply(data.views[0])
             chosen = (fit.setting.setting, fit.dim)
         else:
-            mapped, chosen = by_depth(options, labeled, data, is_learned, seed)
+            mapped, chosen = by_depth(options, embedder, labeled, data, is_learned, seed)
         rows = np.flatnonzero(~np.isin(data.y, learned))
         task = Task(rows, rows, data.y, data.groups)
         values = [retrieval(unit_length(X), task).values for X in (data.frozen, mapped)]

@@ -15,6 +15,20 @@ def write_pairs(file, pairs):
     return file
 
 
+def test_views_are_looked_at_before_an_image_is_embedded(save_image, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save_image(tmp_path / name / "1.png", 0)
+        save_image(tmp_path / name / "2.png", 1)
+
+    def stop(paths):
+        raise InterruptedError(*paths)
+
+    # What embeds is never called: there is none.
+    with pytest.raises(InterruptedError, match=r"1\.png.*1\.png"):
+        labeled_images(tmp_path, None, Exclusions(), embedder=object(), on_paths=stop)
+
+
 def test_images_that_pairs_and_copies_connect_are_one_thing(save_image, tmp_path):
     for seed in range(7):
         save_image(tmp_path / f"{seed}.png", seed)

@@ -23,3 +23,5 @@ def test_things_and_near_duplicates_are_never_on_two_sides(numbers, whole_classe
             assert set(draw.gallery) == set(draw.validation) == set(draw.unseen)
         else:
             assert set(draw.gallery) == set(draw.fit)
+    if not whole_classes:
+        assert not any(len(draw.unseen) for draw in draws(y, groups, known_only=True, random_state=seed))

@@ -9,21 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nearsight import Embedder
+from nearsight import Embedder, processor
 from nearsight.errors import InvalidParameterError, MissingExtraError, ParityError
 from nearsight.evaluation import Estimate, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
 from nearsight.training import content_digest, learned_images, require_free, train, write_model
+from nearsight.training.judgement import Quality
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import (
     DimensionResult,
-    Quality,
     Setting,
     SettingResult,
+    TrainingData,
     best_dim,
+    choose_map,
     chosen,
 )
+from nearsight.training.split import draws
 
 SIDE, LAYERS = 32, ("sum", "last")
 
@@ -75,6 +78,10 @@ def test_with_few_classes_it_says_that_others_were_not_tested(small_network, str
     card = (tmp_path / "model" / "README.md").read_text()
     assert "what the model does to other classes is not known" in card
     assert json.loads((tmp_path / "model" / "training.json").read_text())["unseen_classes"] is None
+    alone = train(few, groups_of(few), model=small_network, n_views=1, known_only=True, progress=False)
+    assert len(alone.settings) == 24 > len(result.settings)
+    assert "Classes that were not learned did not count" in alone.unseen_sentence
+    assert alone.to_dict()["known_only"] is True
 
 
 def test_labels_that_mean_nothing_give_nothing_better(small_network, stripes):
@@ -165,6 +172,22 @@ def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, 
     assert learned == [int(path.stem) < 12 and content_digest(str(path)) != twin_content for path in files]
 
 
+def test_settings_are_the_same_on_any_number_of_cores(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(9), 12)
+    views = [np.eye(9, 40)[y] + rng.normal(0, 0.6, (len(y), 40)) for _ in range(2)]
+    data = TrainingData([view.astype(np.float32) for view in views], 24, y, np.arange(len(y)))
+    found = []
+    for n_cores in (1, 8):
+        monkeypatch.setattr(processor, "n_cores", lambda n=n_cores: n)
+        fit = choose_map(data, list(draws(data.y, data.groups)), progress=False)
+        assert len({result.setting for result in fit.settings}) == 24
+        found.append((fit, fit.map(data).apply(views[0])))
+    (alone, mapped), (together, others) = found
+    assert alone == together
+    np.testing.assert_allclose(mapped, others, rtol=1e-4, atol=1e-4)
+
+
 def quality(seen, unseen_low, wide_high=0.01):
     """Return a quality whose differences to the pretrained model have these ends."""
     unseen = None if unseen_low is None else Estimate(unseen_low + 0.01, unseen_low, unseen_low + 0.02, 100)
@@ -184,8 +207,10 @@ def test_a_setting_that_costs_unseen_classes_or_recall_at_5_is_not_chosen():
     assert chosen([greedy, narrow]) is narrow
     # What nobody has tested on other classes is held back, however good it is for those that were learned.
     untested = [SettingResult(result.setting, quality(0.95, None)) for result in (greedy, careful)]
+    known = [replace(result, quality=replace(result.quality, known_only=True)) for result in untested]
     least = SettingResult(Setting(0.0, False, 0.6), quality(0.7, None))
     assert chosen([*untested, least]) is least
+    assert chosen([*known, least]) is known[1]
     worse = replace(least, quality=quality(0.7, None, -0.01))
     assert chosen([*untested, worse]) is worse
 
@@ -197,6 +222,8 @@ def test_a_dimension_that_costs_unseen_classes_or_recall_at_5_is_not_chosen():
     assert best_dim(curve) == 128
     assert best_dim(curve[:1]) == 16
     assert best_dim([DimensionResult(dim, quality(0.9, None)) for dim in costs]) == 256
+    known = replace(quality(0.9, None), known_only=True)
+    assert best_dim([DimensionResult(dim, known) for dim in costs]) == 16
 
 
 def test_too_few_images_are_refused(small_network, stripes, tmp_path):
@@ -227,6 +254,8 @@ def test_pairs_leave_out_whole_things(small_network, stripes):
     assert result.unseen_sentence.startswith("Things that were held out: recall@1")
     assert result.depth == "head"
     assert result.layers_sentence == ""
+    with pytest.raises(InvalidParameterError, match="known_only was given with pairs"):
+        train(pairs, groups_of(pairs), model=small_network, known_only=True)
 
 
 def test_layers_that_cannot_be_trained_are_refused_at_once(small_network, monkeypatch):

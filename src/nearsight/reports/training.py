@@ -33,7 +33,7 @@ def training_charts(training: Training) -> dict[str, str]:
         is_line=True,
     )
     charts = {CURVE: standalone(svg)}
-    if training.layers is not None:
+    if training.layers and training.layers["epochs"]:
         charts[EPOCHS] = standalone(_epochs(training.layers))
     return charts
 

@@ -1,6 +1,6 @@
 """What doors share about training: labeled images, near-duplicates among them, a contact sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ def labeled_images(
     *,
     pairs: Path | None = None,
     embedder: FeatureEmbedder | None = None,
+    on_paths: Callable[[Sequence[str]], None] | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
 ) -> tuple[LabeledFolder, NDArray[np.intp]]:
@@ -56,6 +57,8 @@ def labeled_images(
         labels. Images that pairs connect, and their near-duplicates, get one label.
     embedder : FeatureEmbedder, optional
         Embeds the images, by whose vectors near-duplicates are proposed, and keeps their features.
+    on_paths : callable, optional
+        Called with the paths before an image is embedded.
     exclusions, cache_dir, progress
         See `Collection.add`.
 
@@ -73,6 +76,8 @@ def labeled_images(
         labeled = _from_table(folder, labels)
     else:
         labeled = evaluation.read_labeled_folder(folder, exclusions)
+    if on_paths is not None:
+        on_paths(labeled.paths)
     groups = _groups(labeled, embedder, cache_dir, progress)
     if pairs:
         labeled = replace(labeled, labels=[str(number) for number in things(edges, groups)])

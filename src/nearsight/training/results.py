@@ -8,8 +8,9 @@ from nearsight.errors import ImageFailure
 from nearsight.evaluation import Estimate, PairedDifference
 from nearsight.models.spec import ModelSpec
 from nearsight.training.closed_form import AffineMap
+from nearsight.training.judgement import METRIC
 from nearsight.training.network_features import FeatureNetwork
-from nearsight.training.selection import METRIC, DimensionResult, SettingResult
+from nearsight.training.selection import DimensionResult, SettingResult
 from nearsight.training.split import MIN_CLASSES_FOR_UNSEEN
 
 _SIGNIFICANT = 0.05
@@ -83,6 +84,8 @@ class Training:
         Plain data about the training of layers; None if it was not tried.
     holds_pairs : bool
         Whether the classes are few images of one thing each, and whole things were held out.
+    known_only : bool
+        Whether classes that were not learned did not matter.
     classes : sequence of str
         The learned classes by name; empty for pairs, which have no names.
     learned : sequence of str
@@ -108,6 +111,7 @@ class Training:
     failed: list[ImageFailure] = field(default_factory=list)
     layers: dict[str, Any] | None = None
     holds_pairs: bool = False
+    known_only: bool = False
     classes: Sequence[str] = ()
     learned: Sequence[str] = ()
 
@@ -123,6 +127,8 @@ class Training:
             return ""
         which = "the last block" if self.layers["depth"] == "last" else "all layers"
         if (reason := self.layers["pretrained_layers_kept"]) is not None:
+            if not self.layers["epochs"]:
+                return f"The pretrained layers were kept, and {which} not trained: {reason}."
             return f"Training {which} was tried, and the pretrained layers were kept: {reason}."
         n = self.layers["epoch"]
         return f"Trained: {which}, {n} epoch{'s' * (n != 1)} with the loss {self.layers['loss']}."
@@ -165,12 +171,18 @@ class Training:
     @property
     def unseen_sentence(self) -> str:
         """What happens to classes that were not learned, in one sentence."""
+        if self.known_only:
+            return (
+                "Classes that were not learned did not count, and the model may be much worse for them than "
+                f"{self.base.id}. Use it for these {self.n_classes} classes."
+            )
         if self.unseen is None:
             return (
                 f"With fewer than {MIN_CLASSES_FOR_UNSEEN} classes, none could be held out: what the model "
                 "does to other classes is not known. "
                 f"It may be worse for them than {self.base.id}, so directions between the learned classes "
-                f"were not stretched. Use it for these {self.n_classes} classes, or give more."
+                f"were not stretched. Use it for these {self.n_classes} classes, or give more; where others "
+                "do not matter, --known-only holds nothing back."
             )
         unseen = self.unseen
         kind = "Things" if self.holds_pairs else "Classes"
@@ -212,6 +224,7 @@ class Training:
                 for result in self.dimensions
             ],
             "layers": self.layers,
+            "known_only": self.known_only,
             "augmentation": self.augmentation,
             "views": self.n_views,
             "images": {"fitted": self.n_fitted, "test": self.n_test, "classes": self.n_classes},

@@ -1,35 +1,35 @@
 """Chooses the settings of a linear map on images that it was not fitted on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from nearsight import processor
 from nearsight.errors import InvalidParameterError
-from nearsight.evaluation import Estimate, advised_dim, curve_dimensions, estimates
-from nearsight.evaluation.metrics import Task, recalls, retrieval
+from nearsight.evaluation import Estimate, advised_dim, curve_dimensions
+from nearsight.parallel import ordered_map
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
+from nearsight.training.judgement import MAX_LOSS, Answers, Judged, Quality
 from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
+T = TypeVar("T")
+R = TypeVar("R")
 
-METRIC = "recall@1"
-#: Must not fall either: of what is found, the first one is not all that is looked at.
-WIDE_METRIC = "recall@5"
 SHRINKAGES = (0.1, 0.3, 0.6)
 STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
 MAX_DIM = 512
 # What few classes may have, because none can be held out to see what more would cost the others.
 _STRETCHES_UNTESTED, _SHRINKAGES_UNTESTED = STRETCHES[:1], SHRINKAGES[-1:]
-#: Classes that were not learned may get worse by as much at the lower end of the interval.
-MAX_LOSS = 0.01
-# Those of `METRIC` and `WIDE_METRIC`.
-_RANKS = (1, 5)
-_N_QUERIES_AT_ONCE = 1024
+# Each holds copies of the features.
+_MAX_THREADS = 2
 # Length of the inner layers' features beside the model's vector of length 1.
 _LAYER_LENGTH = 0.5
 
@@ -90,35 +90,6 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Quality:
-    """What vectors reach on images that nothing was fitted on.
-
-    Attributes
-    ----------
-    seen : Estimate
-        Recall@1 of images of learned classes.
-    wide : Estimate
-        Of the same images, recall@5 minus that of the pretrained model.
-    unseen : Estimate or None
-        Of classes that were held out: recall@1 minus that of the pretrained model. None without any.
-    """
-
-    seen: Estimate
-    wide: Estimate
-    unseen: Estimate | None
-
-    @property
-    def worst(self) -> float:
-        """The smaller of the differences to the pretrained model."""
-        return min(self.wide.value, self.wide.value if self.unseen is None else self.unseen.value)
-
-    @property
-    def is_allowed(self) -> bool:
-        """Whether recall@5 is not proven worse, and held-out classes, if any, keep their quality."""
-        return self.wide.high >= 0 and (self.unseen is None or self.unseen.low > -MAX_LOSS)
-
-
-@dataclass(frozen=True)
 class SettingResult:
     """A setting, and what it reaches.
 
@@ -134,7 +105,7 @@ class SettingResult:
     @property
     def is_allowed(self) -> bool:
         """Whether nothing else gets worse; where other classes are untested, only the least is allowed."""
-        return self.quality.is_allowed and (self.quality.unseen is not None or self.is_least)
+        return self.quality.is_allowed and (self.quality.is_tested or self.is_least)
 
     @property
     def is_least(self) -> bool:
@@ -227,8 +198,16 @@ class FittedMap:
 
     def map(self, data: TrainingData) -> AffineMap:
         """Return the map of these settings, fitted on all of the data."""
-        fit = ScaledFit(data, self.setting.setting.uses_layers)
-        return fit.map(self.setting.setting, self.dim, data.views[0].shape[1])
+        return self.maps([data])[0]
+
+    def maps(self, parts: Sequence[TrainingData]) -> list[AffineMap]:
+        """Return a map of these settings for each of several data."""
+        setting = self.setting.setting
+
+        def fitted(data: TrainingData) -> AffineMap:
+            return ScaledFit(data, setting.uses_layers).map(setting, self.dim, data.views[0].shape[1])
+
+        return list(_in_threads(fitted, parts))
 
 
 def choose_map(
@@ -236,6 +215,7 @@ def choose_map(
     divisions: Sequence[Draw],
     dim: int | None = None,
     *,
+    known_only: bool = False,
     progress: bool | None = None,
 ) -> FittedMap:
     """Choose the settings of a map on divisions of the data.
@@ -247,6 +227,8 @@ def choose_map(
         From `split.draws`.
     dim : int, optional
         Length of the vectors; by default it is chosen.
+    known_only : bool
+        Whether classes that were not learned do not matter.
     progress : bool, optional
         See `nearsight.progress.bar`.
 
@@ -255,7 +237,7 @@ def choose_map(
     InvalidParameterError
         `dim` is longer than the data allow.
     """
-    fits = DivisionFits(data, divisions)
+    fits = DivisionFits(data, divisions, known_only=known_only)
     settings = compare_settings(data, fits, progress=progress)
     best = chosen(settings)
     curve = compare_dimensions(data, fits, best.setting)
@@ -274,21 +256,23 @@ class DivisionFits:
     ----------
     data : TrainingData
     divisions : sequence of Draw
+    known_only : bool
+        See `choose_map`.
     """
 
-    def __init__(self, data: TrainingData, divisions: Sequence[Draw]) -> None:
+    def __init__(self, data: TrainingData, divisions: Sequence[Draw], *, known_only: bool = False) -> None:
         self._data = data
         self.divisions = divisions
-        self.judged = Judged(data.y, data.groups, data.frozen, divisions)
-        self._fits: dict[bool, list[ScaledFit]] = {}
+        self.judged = Judged(data.y, data.groups, data.frozen, divisions, known_only=known_only)
+        self._fits: dict[tuple[int, bool], ScaledFit] = {}
 
-    def of(self, uses_layers: bool) -> list[ScaledFit]:
-        """Return the fit of each division, with or without inner layers."""
-        if uses_layers not in self._fits:
-            self._fits[uses_layers] = [
-                ScaledFit(self._data.rows(draw.fit), uses_layers, np.float32) for draw in self.divisions
-            ]
-        return self._fits[uses_layers]
+    def of(self, division: int, uses_layers: bool) -> ScaledFit:
+        """Return the fit of a division, with or without inner layers."""
+        key = division, uses_layers
+        if key not in self._fits:
+            rows = self._data.rows(self.divisions[division].fit)
+            self._fits[key] = ScaledFit(rows, uses_layers, np.float32)
+        return self._fits[key]
 
 
 def compare_settings(
@@ -312,20 +296,29 @@ def compare_settings(
     layers = (False, True) if data.views[0].shape[1] > data.n_vector else (False,)
     shrinkages: Sequence[float] = SHRINKAGES
     stretches: Sequence[float] = STRETCHES
-    if not fits.judged.has_unseen:
+    if not fits.judged.is_tested:
         shrinkages, stretches = _SHRINKAGES_UNTESTED, _STRETCHES_UNTESTED
-    settings, answers = [], []
-    total = len(layers) * len(shrinkages) * len(stretches)
-    with bar("choosing settings", total, unit="settings", progress=progress) as shown:
-        for uses_layers in layers:
-            of_divisions = fits.of(uses_layers)
-            points = [fit.coordinates(data.views[0]) for fit in of_divisions]
-            for shrinkage in shrinkages:
-                whitened = [fit.whitened(p, shrinkage) for fit, p in zip(of_divisions, points, strict=True)]
-                settings += [Setting(stretch, uses_layers, shrinkage) for stretch in stretches]
-                answers += fits.judged.answers_by_stretch(whitened, stretches)
-                shown.update(len(stretches))
-    return list(map(SettingResult, settings, fits.judged.qualities(answers)))
+    numbers = range(len(fits.divisions))
+
+    def answers(part: tuple[bool, int]) -> list[Answers]:
+        uses_layers, division = part
+        fit, judge = fits.of(division, uses_layers), fits.judged.judges[division]
+        points = fit.coordinates(data.views[0])
+        whitened = (fit.whitened(points, shrinkage) for shrinkage in shrinkages)
+        return [found for X in whitened for found in judge.answers_by_stretch(X, stretches)]
+
+    # The longest first, so that no thread waits for it at the end.
+    parts = list(product(reversed(layers), numbers))
+    of_divisions: list[list[Answers]] = [[] for _ in numbers]
+    with bar("choosing settings", len(parts), unit="fits", progress=progress) as shown:
+        for (_, division), found in zip(parts, _in_threads(answers, parts), strict=True):
+            of_divisions[division] += found
+            shown.update()
+    settings = [
+        Setting(stretch, uses_layers, shrinkage)
+        for uses_layers, shrinkage, stretch in product(reversed(layers), shrinkages, stretches)
+    ]
+    return list(map(SettingResult, settings, fits.judged.qualities(of_divisions)))
 
 
 def chosen(results: Sequence[SettingResult]) -> SettingResult:
@@ -337,7 +330,7 @@ def chosen(results: Sequence[SettingResult]) -> SettingResult:
     """
     allowed = [result for result in results if result.is_allowed]
     if not allowed:
-        return max(results, key=lambda r: (r.quality.unseen is not None or r.is_least, r.quality.worst))
+        return max(results, key=lambda r: (r.quality.is_tested or r.is_least, r.quality.worst))
     # Equal ones: the most cautious.
     return min(allowed, key=lambda result: (-result.quality.seen.value, result.setting))
 
@@ -357,23 +350,28 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
     list of DimensionResult
         The shortest first.
     """
-    of_divisions = fits.of(setting.uses_layers)
+    numbers = range(len(fits.divisions))
     longest = min(
-        _longest(fit, setting, len(draw.fit)) for fit, draw in zip(of_divisions, fits.divisions, strict=True)
+        _longest(fits.of(number, setting.uses_layers), setting, len(fits.divisions[number].fit))
+        for number in numbers
     )
-    maps = [fit.map(setting, longest, data.views[0].shape[1]) for fit in of_divisions]
-    mapped = [map.apply(data.views[0]) for map in maps]
     dims = curve_dimensions(longest)
-    answers = [fits.judged.answers([vectors[:, :dim] for vectors in mapped]) for dim in dims]
-    return list(map(DimensionResult, dims, fits.judged.qualities(answers)))
+
+    def answers(division: int) -> list[Answers]:
+        map = fits.of(division, setting.uses_layers).map(setting, longest, data.views[0].shape[1])
+        mapped = map.apply(data.views[0])
+        return [fits.judged.judges[division].answers(mapped[:, :dim]) for dim in dims]
+
+    of_divisions = list(_in_threads(answers, numbers))
+    return list(map(DimensionResult, dims, fits.judged.qualities(of_divisions)))
 
 
 def best_dim(curve: Sequence[DimensionResult]) -> int:
     """Return the shortest dimension within one standard error of the best that nothing speaks against.
 
     Recall@5 may not be proven worse than the pretrained model's, nor be lower by more than `MAX_LOSS` than
-    that of the longest: few images prove little, and short vectors are only thrift. Without held-out classes,
-    nothing shows what short vectors cost classes that were not learned, so the longest is returned.
+    that of the longest: few images prove little, and short vectors are only thrift. Where other classes
+    matter and none were held out, nothing shows what short vectors cost them, so the longest is returned.
 
     Parameters
     ----------
@@ -381,106 +379,19 @@ def best_dim(curve: Sequence[DimensionResult]) -> int:
     """
     least = curve[-1].quality.wide.value - MAX_LOSS
     qualities = [(result.dim, result.quality) for result in curve if result.quality.wide.value >= least]
-    allowed = [(dim, q.seen) for dim, q in qualities if q.unseen is not None and q.is_allowed]
+    allowed = [(dim, q.seen) for dim, q in qualities if q.is_tested and q.is_allowed]
     return advised_dim(allowed) if allowed else curve[-1].dim
 
 
-class Answers(NamedTuple):
-    """Recall@1 of each query; recall@5, and recall@1 of held-out classes, minus the pretrained model's."""
+def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    """Yield the results for all items; linear algebra takes one thread a core in all.
 
-    seen: NDArray[np.float64]
-    wide: NDArray[np.float64]
-    unseen: NDArray[np.float64]
-
-
-class Judged:
-    """The tasks of all divisions, and what the pretrained model reaches in them.
-
-    Parameters
-    ----------
-    y, groups : ndarray of shape (n,), int
-    frozen : ndarray of shape (n, d)
-        The pretrained model's vectors.
-    divisions : sequence of Draw
+    Where other programs run, threads of linear algebra that wait for each other take several times as long.
     """
-
-    def __init__(self, y: Ints, groups: Ints, frozen: Floats, divisions: Sequence[Draw]) -> None:
-        self._seen = [_task(draw.validation, draw.gallery, y, groups) for draw in divisions]
-        self._unseen = [_task(draw.unseen, draw.unseen, y, groups) for draw in divisions if len(draw.unseen)]
-        self._frozen_wide = _values(self._seen, [frozen] * len(self._seen))[WIDE_METRIC]
-        self._frozen_unseen = _values(self._unseen, [frozen] * len(self._unseen))[METRIC]
-
-    def seen(self, vectors: Sequence[Floats]) -> dict[str, NDArray[np.float64]]:
-        """Return metrics of each validation image, given the vectors of all images in each division."""
-        return _values(self._seen, vectors)
-
-    def answers(self, vectors: Sequence[Floats]) -> "Answers":
-        """Return what `qualities` sums up, given the vectors of all images in each division."""
-        seen = self.seen(vectors)
-        unseen = np.empty(0)
-        if self._unseen:
-            unseen = _values(self._unseen, vectors)[METRIC] - self._frozen_unseen
-        return Answers(seen[METRIC], seen[WIDE_METRIC] - self._frozen_wide, unseen)
-
-    def answers_by_stretch(
-        self, whitened: Sequence[WhitenedPoints], stretches: Sequence[float]
-    ) -> list["Answers"]:
-        """Return `answers` for each stretch of all images' vectors in each division."""
-        seen = _recalls(self._seen, whitened, stretches)
-        unseen = _recalls(self._unseen, whitened, stretches) if self._unseen else [(np.empty(0),)] * len(seen)
-        frozen_unseen = self._frozen_unseen if self._unseen else np.empty(0)
-        return [
-            Answers(first, wide - self._frozen_wide, of_unseen[0] - frozen_unseen)
-            for (first, wide), of_unseen in zip(seen, unseen, strict=True)
-        ]
-
-    def qualities(self, answers: Sequence["Answers"]) -> list[Quality]:
-        """Return what counts when settings are compared; intervals are of the same draws for all."""
-        seen, wide, unseen = (np.stack(part) for part in zip(*answers, strict=True))
-        of_unseen = estimates(unseen, _groups(self._unseen)) if self._unseen else [None] * len(answers)
-        of_seen, of_wide = (estimates(part, self.seen_groups) for part in (seen, wide))
-        return [Quality(*parts) for parts in zip(of_seen, of_wide, of_unseen, strict=True)]
-
-    @property
-    def has_unseen(self) -> bool:
-        """Whether classes were held out."""
-        return bool(self._unseen)
-
-    @property
-    def seen_groups(self) -> Ints:
-        """Group of each validation image."""
-        return _groups(self._seen)
-
-
-def _values(tasks: Sequence[tuple[Ints, Task]], vectors: Sequence[Floats]) -> dict[str, NDArray[np.float64]]:
-    """Return metrics of the queries of all tasks, one after the other."""
-    found = [retrieval(X[rows], task).values for (rows, task), X in zip(tasks, vectors, strict=True)]
-    names = found[0] if found else (METRIC,)
-    return {name: np.concatenate([[], *(values[name] for values in found)]) for name in names}
-
-
-def _recalls(
-    tasks: Sequence[tuple[Ints, Task]], whitened: Sequence[WhitenedPoints], stretches: Sequence[float]
-) -> list[tuple[NDArray[np.float64], ...]]:
-    """Return for each stretch recall@1 and recall@5 of the queries of all tasks, one after the other."""
-    parts: list[list[list[NDArray[np.float64]]]] = [[] for _ in stretches]
-    for (rows, task), points in zip(tasks, whitened, strict=True):
-        for start in range(0, len(task.queries), _N_QUERIES_AT_ONCE):
-            queries = task.queries[start : start + _N_QUERIES_AT_ONCE]
-            cosines = points.cosines(rows[queries], rows[task.gallery], stretches)
-            for of_stretch, similarities in zip(parts, cosines, strict=True):
-                of_stretch.append(recalls(similarities, queries, task, _RANKS))
-    return [tuple(map(np.concatenate, zip(*of_stretch, strict=True))) for of_stretch in parts]
-
-
-def _groups(tasks: Sequence[tuple[Ints, Task]]) -> Ints:
-    return np.concatenate([task.groups[task.queries] for _, task in tasks])
-
-
-def _task(queries: Ints, gallery: Ints, y: Ints, groups: Ints) -> tuple[Ints, Task]:
-    """Return the rows of a task, and the task with positions among them."""
-    rows = np.unique(np.concatenate([queries, gallery]))
-    return rows, Task(np.searchsorted(rows, queries), np.searchsorted(rows, gallery), y[rows], groups[rows])
+    n_cores = processor.n_cores()
+    n_threads = min(n_cores, _MAX_THREADS)
+    with threadpool_limits(n_cores // n_threads, "blas"):
+        yield from ordered_map(function, items, n_threads=n_threads)
 
 
 def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:

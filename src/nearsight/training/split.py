@@ -66,7 +66,12 @@ def rows_of_test(
 
 
 def draws(
-    y: ArrayLike, groups: ArrayLike, *, whole_classes: bool = False, random_state: int = 0
+    y: ArrayLike,
+    groups: ArrayLike,
+    *,
+    whole_classes: bool = False,
+    known_only: bool = False,
+    random_state: int = 0,
 ) -> Iterator[Draw]:
     """Yield a few divisions of the images that a model may be fitted on.
 
@@ -75,6 +80,8 @@ def draws(
     y, groups : array-like of shape (n,), int
     whole_classes : bool
         Whether classes that are held out are all that judges.
+    known_only : bool
+        Whether no class is held out, however many there are.
     random_state : int
     """
     y, groups, rng = np.asarray(y), np.asarray(groups), np.random.default_rng(random_state)
@@ -86,7 +93,8 @@ def draws(
             out = np.flatnonzero(is_out)
             yield Draw(np.flatnonzero(~is_out), out, out, out)
         return
-    n_unseen = round(len(classes) * _SHARE_UNSEEN) if len(classes) >= MIN_CLASSES_FOR_UNSEEN else 0
+    is_tested = len(classes) >= MIN_CLASSES_FOR_UNSEEN and not known_only
+    n_unseen = round(len(classes) * _SHARE_UNSEEN) if is_tested else 0
     for number in range(_N_DRAWS):
         # Other classes each time, as far as there are enough.
         unseen_classes = np.roll(classes, -number * n_unseen)[:n_unseen]

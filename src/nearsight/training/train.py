@@ -61,6 +61,7 @@ def train(
     augment: str = "photos",
     n_views: int | None = None,
     dim: int | None = None,
+    known_only: bool = False,
     embedder: FeatureEmbedder | None = None,
     state_folder: Path | None = None,
     cache_dir: Path | None = None,
@@ -76,7 +77,8 @@ def train(
 
     With the depth ``last`` or ``all``, layers of the network are trained first. Whether they are better than
     the map alone, and after how many epochs, is judged in the same way; where they are not, the pretrained
-    network is kept.
+    network is kept. With fewer than 8 classes none can be held out, so nothing shows what trained layers, a
+    stretch or short vectors cost the others: all three need `known_only` then.
 
     Parameters
     ----------
@@ -102,6 +104,9 @@ def train(
         map learns from 2, and the last block from 4.
     dim : int, optional
         Length of the vectors; by default it is chosen.
+    known_only : bool
+        Whether classes that were not learned do not matter: none are held out, and all is chosen by the
+        learned ones.
     embedder : FeatureEmbedder, optional
         From `feature_embedder` with the same model, augmentation and views; what it has embedded is not
         embedded again.
@@ -124,7 +129,7 @@ def train(
 
     Notes
     -----
-    Holds 10 kB per image and view in memory for `efficientnet-lite0`, and three times as much while it fits.
+    Holds 10 kB per image and view in memory for `efficientnet-lite0`, and five times as much while it fits.
     The feature maps of ``last`` take 19 kB of disk per image and view, the images of ``all`` about 400 kB.
     """
     if n_views is not None and n_views < 1:
@@ -133,6 +138,10 @@ def train(
         loss_facts(loss)
     entry = find_model(model)
     _require_depth(depth, entry)
+    if known_only and folder.holds_pairs:
+        raise InvalidParameterError(
+            "known_only was given with pairs, of which whole things always judge; leave it out"
+        )
     started = time.perf_counter()
     n_map_views = n_views or DEFAULT_VIEWS
     options: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
@@ -156,6 +165,7 @@ def train(
             of_fitted.y,
             of_fitted.groups,
             whole_classes=folder.holds_pairs,
+            known_only=known_only,
             random_state=random_state,
         )
     )
@@ -168,7 +178,7 @@ def train(
     layers: TrainedLayers | None = None
     with steps(_N_STEPS[depth]):
         steps_left(_N_STEPS[depth])
-        fit = choose_map(of_fitted, divisions, dim, progress=progress)
+        fit = choose_map(of_fitted, divisions, dim, known_only=known_only, progress=progress)
         if depth != "head":
             from nearsight.training.backbone.depth import Options, train_layers
 
@@ -185,6 +195,7 @@ def train(
                         n_views or DEFAULT_VIEWS_LAST,
                         Path(kept_in),
                         epochs,
+                        known_only,
                         random_state,
                         cache_dir,
                         progress,
@@ -210,12 +221,12 @@ def train(
     if folder.holds_pairs:
         rows = np.flatnonzero(is_test)
         task = Task(rows, rows, data.y, data.groups)
-    judged_map = fit.map(of_fitted)
-    tested = judged_map.apply(data.views[0])
+    maps = fit.maps([of_fitted] if saved is of_fitted else [of_fitted, saved])
+    tested = maps[0].apply(data.views[0])
     return Training(
         base=network.base,
         network=network,
-        map=fit.map(data) if saved is data else judged_map,
+        map=maps[-1],
         setting=fit.setting,
         settings=fit.settings,
         dimensions=fit.dimensions,
@@ -228,6 +239,7 @@ def train(
         n_classes=len(np.unique(saved.y)),
         has_test_split=folder.has_split,
         holds_pairs=folder.holds_pairs,
+        known_only=known_only,
         data_sha256=_data_sha256(folder, contents),
         seconds=time.perf_counter() - started,
         failed=[*folder.failed, *failed],

@@ -34,6 +34,7 @@ def few_stripes(stripes, tmp_path):
 def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch, name, loss):
     # So few images prove nothing.
     monkeypatch.setattr(depth, "is_better", lambda new, old: True)
+    monkeypatch.setattr("nearsight.training.judgement.MAX_LOSS", 1.0)
     monkeypatch.setattr("nearsight.training.selection.MAX_LOSS", 1.0)
     monkeypatch.setattr("nearsight.training.backbone.validation.MAX_LOSS", 1.0)
     # Enough steps to get anywhere.
@@ -81,6 +82,23 @@ def test_layers_are_trained_written_and_used(few_stripes, tmp_path, monkeypatch,
     before = checkpoint.stat().st_mtime_ns
     assert trained().network.graph == result.network.graph
     assert checkpoint.stat().st_mtime_ns == before
+
+
+def test_layers_learn_few_classes_only_where_no_others_matter(few_stripes, monkeypatch):
+    of_paths = zip(few_stripes.paths, few_stripes.labels, strict=True)
+    few = few_stripes.without({path for path, name in of_paths if name > "class 4"})
+
+    def begin(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(depth, "_source", begin)
+    options = {"depth": "last", "n_views": 1, "progress": False}
+    result = train(few, np.arange(len(few.paths)), **options)
+    assert result.depth == "head"
+    assert "the last block not trained: with fewer than 8 classes" in result.layers_sentence
+    assert list(training_charts(result)) == ["dimensions.svg"]
+    with pytest.raises(KeyboardInterrupt):
+        train(few, np.arange(len(few.paths)), known_only=True, **options)
 
 
 def test_where_recall_does_not_say_map_does():

@@ -1,6 +1,7 @@
 """`train`."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
    "epochs": [{"epoch": int, "share": float, "seen": float, "error": float, "unseen": float or null,
      "is_allowed": bool}]} or null,
  "augmentation", "views": int, "images": {"fitted": int, "test": int, "classes": int},
- "classes": [str], "test_split", "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
+ "classes": [str], "known_only": bool, "test_split",
+ "data_sha256", "seconds": float, "failed": [{"path", "reason"}]}""",
     examples=(
         "nearsight train products/ --to my-model && nearsight index shelf/ --model dir:my-model",
         "nearsight train scans/ --to my-model --augment documents --contact-sheet views.jpg",
@@ -108,6 +110,11 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
     help="First write views of a few images to FILE, to look at.",
 )
 @options.dim("Numbers of a vector.  [default: as few as are as good as more]")
+@click.option(
+    "--known-only",
+    is_flag=True,
+    help="Only the classes of DIR matter: hold none out, and hold nothing back for others.",
+)
 @options.walk
 @options.strict
 @click.pass_obj
@@ -127,6 +134,7 @@ def train(
     views: int | None,
     contact_sheet: Path | None,
     dim: int | None,
+    known_only: bool,
     exclusions: "Exclusions",
 ) -> int:
     """Train a model on your own labeled images.
@@ -139,8 +147,9 @@ def train(
 
     Settings are chosen on images that are left out, and the figures are of test images: a folder test, or a
     fifth of each class. Near-duplicates are never on both sides. Of 8 classes or more, some are held out, so
-    that classes the model never saw do not get worse. Where the trained model is not proven better, the
-    command says so.
+    that classes the model never saw do not get worse; with fewer, layers are not trained and the map is held
+    back, unless --known-only says that no other classes matter. Where the trained model is not proven better,
+    the command says so.
     """
     from nearsight import training
     from nearsight.progress import steps
@@ -151,14 +160,17 @@ def train(
     shared: dict[str, Any] = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
     of_model = options.without_none(model=model, n_views=views)
     embedder = training.feature_embedder(**of_model, augment=augment, **shared)
-    with steps(service.n_steps(depth, **options.without_none(model=model))):
-        labeled, groups = service.labeled_images(
-            folder, labels, exclusions, pairs=pairs, embedder=embedder, **shared
-        )
+
+    def look_at(paths: Sequence[str]) -> None:
         if contact_sheet is not None:
             service.write_contact_sheet(
-                contact_sheet, labeled.paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
+                contact_sheet, paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
             )
+
+    with steps(service.n_steps(depth, **options.without_none(model=model))):
+        labeled, groups = service.labeled_images(
+            folder, labels, exclusions, pairs=pairs, embedder=embedder, on_paths=look_at, **shared
+        )
         state = service.state_folder(to_folder)
         result = training.train(
             labeled,
@@ -167,6 +179,7 @@ def train(
             **options.without_none(dim=dim, loss=loss, epochs=epochs),
             depth=depth,
             augment=augment,
+            known_only=known_only,
             embedder=embedder,
             state_folder=state,
             **shared,

@@ -30,9 +30,10 @@ from nearsight.training.backbone.optimization import LayerTraining, LearningSche
 from nearsight.training.backbone.processes import train_network
 from nearsight.training.backbone.sources import StoredMaps, cached_maps, stored_images
 from nearsight.training.backbone.validation import EpochResult, Judge
+from nearsight.training.judgement import METRIC, DivisionJudge
 from nearsight.training.network_features import FeatureNetwork, features_of
-from nearsight.training.selection import METRIC, FittedMap, Judged, TrainingData, choose_map
-from nearsight.training.split import Draw
+from nearsight.training.selection import FittedMap, TrainingData, choose_map
+from nearsight.training.split import MIN_CLASSES_FOR_UNSEEN, Draw
 
 Ints = NDArray[np.integer]
 State = dict[str, NDArray[Any]]
@@ -46,6 +47,11 @@ SCHEDULES = {
 SECOND_METRIC = "map@10"
 _MAX_DIFFERENCE = 1e-4
 _N_COMPARED = 4
+_UNTESTED = (
+    f"with fewer than {MIN_CLASSES_FOR_UNSEEN} classes none can be held out, and trained layers may be worse "
+    "for other classes; where these do not matter, --known-only trains them"
+)
+_NOTHING_RUN = Outcome({}, None, [], [])
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Options:
         Takes what a training that goes on needs.
     epochs : int or None
         Instead of the schedule's.
+    known_only : bool
+        Whether classes that were not learned do not matter.
     random_state : int
     cache_dir, progress
         See `nearsight.Embedder`.
@@ -75,6 +83,7 @@ class Options:
     n_views: int
     folder: Path
     epochs: int | None = None
+    known_only: bool = False
     random_state: int = 0
     cache_dir: Path | None = None
     progress: bool | None = None
@@ -119,6 +128,9 @@ def train_layers(
 ) -> TrainedLayers:
     """Train layers twice: without the images that judge, to choose the epoch; then with them.
 
+    Without held-out classes, layers that learn a few classes make others worse, and nothing shows it; so they
+    are trained only where other classes do not matter.
+
     Parameters
     ----------
     entry : ModelEntry
@@ -140,10 +152,12 @@ def train_layers(
         The network in ONNX computes other vectors than the one that was trained.
     """
     trainable = _trainable(entry)
-    _claim(options, entry, paths, data)
+    if not (options.known_only or len(draw.unseen)):
+        return _kept(_UNTESTED, options)
+    _claim(options, entry, paths, data, draw)
     source = _source(entry, paths, options)
     judge = Judge(draw, data.y, data.groups, data.frozen)
-    job = _job(trainable, source, data.y, options)
+    job = _job(trainable, source, options)
 
     def trained(state: State) -> tuple[FeatureNetwork, TrainingData]:
         network = _network(entry, trainable, state, job.first_block)
@@ -165,19 +179,19 @@ def train_layers(
         )
     )
     if first.best is None:
-        return _kept("held-out classes got worse after every epoch", options, job, first)
+        return _kept("held-out classes got worse after every epoch", options, first)
     _, with_layers = trained(first.state)
-    fit = choose_map(with_layers, [draw], dim, progress=False)
-    head = choose_map(data, [draw], dim, progress=False)
+    fit = choose_map(with_layers, [draw], dim, known_only=options.known_only, progress=False)
+    head = choose_map(data, [draw], dim, known_only=options.known_only, progress=False)
     if not fit.setting.is_allowed and head.setting.is_allowed:
-        return _kept("held-out classes got worse", options, job, first)
+        return _kept("held-out classes got worse", options, first)
     new, old = _left_out(with_layers, fit, draw), _left_out(data, head, draw)
     if not is_better(new, old):
         reason = ", ".join(
             f"{name} {new[name].value:.3f} instead of {old[name].value:.3f}"
             for name in (METRIC, SECOND_METRIC)
         )
-        return _kept(f"on images left out the map alone is as good ({reason})", options, job, first)
+        return _kept(f"on images left out the map alone is as good ({reason})", options, first)
 
     second = train_network(
         replace(
@@ -189,7 +203,7 @@ def train_layers(
         )
     )
     network, of_all = trained(_mixed(trainable, second.state, first.best.share))
-    return TrainedLayers(network, of_all.views, fit, _record(options, job, first, kept=None))
+    return TrainedLayers(network, of_all.views, fit, _record(options, first, kept=None))
 
 
 def is_better(new: Mapping[str, Estimate], old: Mapping[str, Estimate]) -> bool:
@@ -210,9 +224,9 @@ def is_better(new: Mapping[str, Estimate], old: Mapping[str, Estimate]) -> bool:
 def _left_out(data: TrainingData, fit: FittedMap, draw: Draw) -> dict[str, Estimate]:
     """Return metrics of the validation images, of a map that is fitted on others."""
     X = fit.map(data.rows(draw.fit)).apply(data.views[0])
-    judged = Judged(data.y, data.groups, data.frozen, [draw])
-    found = judged.seen([X])
-    return {name: estimate(found[name], judged.seen_groups) for name in (METRIC, SECOND_METRIC)}
+    judge = DivisionJudge(data.y, data.groups, data.frozen, draw)
+    found, groups = judge.seen(X), judge.groups[0]
+    return {name: estimate(found[name], groups) for name in (METRIC, SECOND_METRIC)}
 
 
 def _trainable(entry: ModelEntry) -> TrainableNetwork:
@@ -221,7 +235,7 @@ def _trainable(entry: ModelEntry) -> TrainableNetwork:
     return entry.trainable
 
 
-def _claim(options: Options, entry: ModelEntry, paths: Sequence[str], data: TrainingData) -> None:
+def _claim(options: Options, entry: ModelEntry, paths: Sequence[str], data: TrainingData, draw: Draw) -> None:
     """Empty the folder unless the same training left it."""
     facts = {
         "nearsight": __version__,
@@ -235,7 +249,7 @@ def _claim(options: Options, entry: ModelEntry, paths: Sequence[str], data: Trai
         "random_state": options.random_state,
         "images": hashlib.sha256("\0".join(paths).encode("utf-8", "surrogatepass")).hexdigest(),
         "labels": hashlib.sha256(
-            b"".join(part.astype(np.int64).tobytes() for part in (data.y, data.groups))
+            b"".join(part.astype(np.int64).tobytes() for part in (data.y, data.groups, draw.fit))
         ).hexdigest(),
         # The same files may hold other images.
         "vectors": hashlib.sha256(np.round(data.frozen, 3).tobytes()).hexdigest(),
@@ -260,9 +274,12 @@ def _free_cores() -> int:
     return max(1, min(n_cores, round(n_cores - busy)))
 
 
-def _job(trainable: TrainableNetwork, source: Source, y: Ints, options: Options) -> LayerTraining:
+def _schedule(options: Options) -> LearningSchedule:
     schedule = SCHEDULES[options.depth]
-    where = device()
+    return replace(schedule, epochs=options.epochs or schedule.epochs)
+
+
+def _job(trainable: TrainableNetwork, source: Source, options: Options) -> LayerTraining:
     facts = json.loads((options.folder / "training.json").read_text())
     return LayerTraining(
         trainable,
@@ -271,9 +288,9 @@ def _job(trainable: TrainableNetwork, source: Source, y: Ints, options: Options)
         rows=np.arange(0),
         y=np.arange(0),
         loss=options.loss,
-        schedule=replace(schedule, epochs=options.epochs or schedule.epochs),
+        schedule=_schedule(options),
         file=options.folder,
-        device=where,
+        device=device(),
         n_threads=facts["threads"],
         random_state=options.random_state,
         progress=options.progress,
@@ -337,21 +354,22 @@ def _mixed(trainable: TrainableNetwork, state: State, share: float) -> State:
     return {name: value.numpy() for name, value in mixed(starts, ends, share).items()}
 
 
-def _kept(reason: str, options: Options, job: LayerTraining, first: Outcome) -> TrainedLayers:
-    return TrainedLayers(None, [], None, _record(options, job, first, kept=reason))
+def _kept(reason: str, options: Options, first: Outcome = _NOTHING_RUN) -> TrainedLayers:
+    return TrainedLayers(None, [], None, _record(options, first, kept=reason))
 
 
-def _record(options: Options, job: LayerTraining, first: Outcome, *, kept: str | None) -> dict[str, Any]:
+def _record(options: Options, first: Outcome, *, kept: str | None) -> dict[str, Any]:
     best: EpochResult | None = first.best
+    schedule = _schedule(options)
     return {
         "depth": options.depth,
         "loss": options.loss,
-        "device": job.device,
-        "views": options.n_views if options.depth == "last" else job.n_epochs,
+        "device": device(),
+        "views": options.n_views if options.depth == "last" else schedule.epochs,
         "pretrained_layers_kept": kept,
         "epoch": None if best is None or kept else best.epoch,
         "share_of_trained_weights": None if best is None or kept else best.share,
-        "schedule": asdict(job.schedule),
+        "schedule": asdict(schedule),
         "epochs": [asdict(result) for result in first.epochs],
         "losses": [round(value, 5) for value in first.losses],
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.training.selection import MAX_LOSS, Judged
+from nearsight.training.judgement import MAX_LOSS, Judged
 from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
@@ -68,7 +68,7 @@ class Judge:
         X = np.zeros((len(self.y), vectors.shape[1]), np.float32)
         X[self.rows] = vectors
         judged = Judged(self.y, self.groups, self.frozen, [self.draw])
-        [quality] = judged.qualities([judged.answers([X])])
+        [quality] = judged.qualities([[judged.judges[0].answers(X)]])
         # Half of the 95 % interval is two standard errors.
         error = (quality.seen.high - quality.seen.low) / 4
         unseen = None if quality.unseen is None else quality.unseen.value
