@@ -76,6 +76,18 @@ def test_the_shortened_map_is_that_of_all_axes(n_per_class, stretch):
     np.testing.assert_allclose(found * signs, expected, atol=3e-6)
 
 
+def test_beyond_the_fitted_vectors_the_map_is_the_whole_whitening():
+    X, y = clouds(4, 40)
+    others = np.random.default_rng(1).normal(0, 3, (30, 40))
+    scatter = ClassScatter(X, y)
+    expected = pdist(scatter.whitened(scatter.coordinates(others), 0.3).stretched(1.0))
+    whole = scatter.map(shrinkage=0.3, stretch=1.0, dim=40).apply(others)
+    np.testing.assert_allclose(pdist(whole), expected, rtol=1e-3)
+    inside = scatter.map(shrinkage=0.3, stretch=1.0, dim=15).apply(others)
+    np.testing.assert_allclose(np.abs(inside), np.abs(whole[:, :15]), atol=1e-3)
+    assert pdist(inside).mean() < 0.9 * expected.mean()
+
+
 @pytest.mark.parametrize("n_per_class", [40, 3])
 def test_cosines_are_those_of_the_stretched_vectors_and_float32_hardly_differs(n_per_class):
     X, y = clouds(n_per_class, 12)

@@ -188,6 +188,18 @@ def test_settings_are_the_same_on_any_number_of_cores(monkeypatch):
     np.testing.assert_allclose(mapped, others, rtol=1e-4, atol=1e-4)
 
 
+def test_vectors_keep_what_few_images_of_few_classes_do_not_show():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(5), 6)
+    view = (np.eye(5, 40)[y] + rng.normal(0, 0.3, (len(y), 40))).astype(np.float32)
+    data = TrainingData([view], 36, y, np.arange(len(y)))
+    fit = choose_map(data, list(draws(data.y, data.groups)), progress=False)
+    assert fit.dim in (36, 40)
+    assert len(fit.map(data).components) == fit.dim
+    alone = choose_map(data, list(draws(data.y, data.groups)), known_only=True, progress=False)
+    assert alone.dimensions[-1].dim < len(y)
+
+
 def quality(seen, unseen_low, wide_high=0.01):
     """Return a quality whose differences to the pretrained model have these ends."""
     unseen = None if unseen_low is None else Estimate(unseen_low + 0.01, unseen_low, unseen_low + 0.02, 100)

@@ -150,7 +150,8 @@ class ClassScatter:
         stretch : float
             See `WhitenedPoints.stretched`.
         dim : int
-            At most d, and at most `n_between` with `ONLY_BETWEEN`.
+            At most d, and at most `n_between` with `ONLY_BETWEEN`. Of more than there are fitted vectors, the
+            last are directions in which these do not differ.
 
         Raises
         ------
@@ -173,11 +174,21 @@ class ClassScatter:
             directions = _largest_axes(total, dim)
             directions = directions + (directions @ longer) @ between
         axes = _solved(factor, directions.T, transposed=True).T
-        if len(axes) < dim or dim < 1:
-            raise InvalidParameterError(f"dim is {dim}; it must be between 1 and {len(axes)}")
+        most = self._d if np.isfinite(stretch) else len(axes)
+        if not 1 <= dim <= most:
+            raise InvalidParameterError(f"dim is {dim}; it must be between 1 and {most}")
         if self._turn is not None:
-            axes = self._turn.undo(axes)
+            axes = self._with_others(axes, dim, 1 / np.sqrt(shrinkage * self._mean_variance))
         return AffineMap(self.mean.astype(np.float32), axes.astype(np.float32))
+
+    def _with_others(self, axes: Floats, dim: int, length: float) -> Floats:
+        """Turn axes back, and add directions in which the fitted vectors do not differ, in no order."""
+        n_others = dim - len(axes)
+        padded = np.zeros((dim, self._d), axes.dtype)
+        padded[: len(axes), : axes.shape[1]] = axes
+        others = np.arange(n_others)
+        padded[len(axes) + others, axes.shape[1] + others] = length
+        return self._turn.undo(padded) if self._turn is not None else padded
 
     def _factor(self, shrinkage: float) -> Floats:
         """Return the Cholesky factor of the shrunken covariance within classes."""

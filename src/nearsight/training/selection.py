@@ -352,7 +352,12 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
     """
     numbers = range(len(fits.divisions))
     longest = min(
-        _longest(fits.of(number, setting.uses_layers), setting, len(fits.divisions[number].fit))
+        _longest(
+            fits.of(number, setting.uses_layers),
+            setting,
+            len(fits.divisions[number].fit),
+            is_tested=fits.judged.is_tested,
+        )
         for number in numbers
     )
     dims = curve_dimensions(longest)
@@ -394,6 +399,11 @@ def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, 
         yield from ordered_map(function, items, n_threads=n_threads)
 
 
-def _longest(fit: ScaledFit, setting: Setting, n: int) -> int:
-    most = fit.n_between if setting.stretch == ONLY_BETWEEN else min(n - 1, len(fit.scale))
-    return min(most, MAX_DIM)
+def _longest(fit: ScaledFit, setting: Setting, n: int, *, is_tested: bool) -> int:
+    """Return the most numbers that vectors may have, given how many images are fitted."""
+    if setting.stretch == ONLY_BETWEEN:
+        return min(fit.n_between, MAX_DIM)
+    if not is_tested and n <= MAX_DIM:
+        # What other classes differ in, few images do not show.
+        return len(fit.scale)
+    return min(n - 1, len(fit.scale), MAX_DIM)
