@@ -1,17 +1,17 @@
 """A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
 
     python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N] [--json]
-    python -m benchmarks.training FOLDER --unseen 10 [--images 40] [--depth last]
+    python -m benchmarks.training FOLDER --unseen 10 [--learned N] [--images 40] [--depth last]
     python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
 
 FOLDER has one folder of images a class, with folders train and test above or below. The figures are those of
 `nearsight train`: of the test images, with 95 % intervals (bootstrap over groups of near-duplicates), and the
 seconds of each part.
 
---unseen N: N times, half of the classes are drawn at random. All settings are chosen and the map is fitted on
-their images; then each image of the other classes is searched among all of these, with both models. The
-difference in recall@1 is paired by image; an image's values over the N draws are averaged first, so that its
-interval is over images.
+--unseen N: N times, half of the classes (or as many as --learned says) are drawn at random. All settings are
+chosen and the map is fitted on their images; then each image of the other classes is searched among all of
+these, with both models. The difference in recall@1 is paired by image; an image's values over the N draws are
+averaged first, so that its interval is over images.
 """
 
 import argparse
@@ -132,7 +132,9 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
     sums, times = np.zeros((2, len(data.y))), np.zeros(len(data.y))
     wins, settings, precisions = 0, [], []
     for seed in range(options.unseen):
-        learned = np.random.default_rng(seed).permutation(len(classes))[: len(classes) // 2]
+        learned = np.random.default_rng(seed).permutation(len(classes))[
+            : options.learned or len(classes) // 2
+        ]
         is_learned = np.isin(data.y, learned)
         if options.images:
             is_learned = few_of_each(data.y, learned, options.images, seed)
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--fashion", type=Path, help="the folder with t10k-images-idx3-ubyte.gz")
     parser.add_argument("--unseen", type=int, metavar="N", help="draws of classes to judge")
+    parser.add_argument("--learned", type=int, metavar="N", help="with --unseen: classes that are learned")
     parser.add_argument("--images", type=int, metavar="N", help="with --unseen: images of each learned class")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--augment", default="products")
