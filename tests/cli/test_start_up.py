@@ -39,3 +39,21 @@ def test_commands_that_embed_nothing_load_no_analysis_and_no_runtime(indexed, wo
     env = {name: value for name, value in indexed.env.items() if value}
     words = [id if word == "ID" else word for word in words]
     assert imported(words, ("sklearn", "scipy", "joblib", "onnxruntime", "onnx", "sqlglot"), env) == ""
+
+
+def test_the_service_and_its_jobs_load_no_analysis_library_before_one_runs():
+    pytest.importorskip("fastapi")
+    modules = "nearsight.server.app, nearsight.services.job_worker, nearsight.services.analysis_jobs"
+    heavy = (
+        "sklearn",
+        "scipy.sparse",
+        "scipy.stats",
+        "scipy.ndimage",
+        "umap",
+        "onnxruntime",
+        "lancedb",
+        "torch",
+    )
+    program = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vecto
 from nearsight.collection.manifest import model_name
 from nearsight.embedder import Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
-from nearsight.estimators.classification import MAX_UNLABELED, FewShotClassifier, suggest
 from nearsight.images import Limits, decode_path
 from nearsight.models import Fingerprint
 from nearsight.store import locate
+
+if TYPE_CHECKING:
+    from nearsight.estimators.classification import FewShotClassifier
 
 #: File of the collection's own classifier, in its directory.
 FILENAME = "classifier.npz"
@@ -73,7 +75,7 @@ class FittedClassifier:
         Of the labeled images, to fit again on vectors of another model; empty in files of earlier versions.
     """
 
-    estimator: FewShotClassifier
+    estimator: "FewShotClassifier"
     fingerprint: Fingerprint
     model: str
     ids: list[str]
@@ -103,6 +105,8 @@ class FittedClassifier:
         InvalidParameterError
             There are no images, or they are all of one class.
         """
+        from nearsight.estimators.classification import FewShotClassifier
+
         failed = images.failed
         if not len(images.X):
             first = f" ({len(failed)} could not be used: {failed[0].reason})" if failed else ""
@@ -185,6 +189,8 @@ class FittedClassifier:
         NewerFormatError
             A newer nearsight wrote it.
         """
+        from nearsight.estimators.classification import FewShotClassifier
+
         remedy = "fit one first: nearsight classify fit --labels LABELS"
         with read_artifact(Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=remedy) as (
             facts,
@@ -281,6 +287,8 @@ def fit_classifier(
 
 def _unlabeled(collection: Collection, labeled: Container[str], random_state: int = 0) -> NDArray[np.float32]:
     """Return the vectors of at most 10,000 images that are not among those with a label."""
+    from nearsight.estimators.classification import MAX_UNLABELED
+
     sample = sample_vectors(collection, MAX_UNLABELED, random_state=random_state)
     rows: NDArray[np.float32] = sample.X[[id not in labeled for id in sample.ids]]
     return rows
@@ -439,6 +447,8 @@ def suggested(
         Ids that are never suggested and count as labeled, because they were labeled since the classifier was
         fitted, or because nobody could tell.
     """
+    from nearsight.estimators.classification import suggest
+
     table = sample_vectors(collection, _MAX_SUGGESTION_CANDIDATES, where=where, random_state=random_state)
     labeled_ids = set(classifier.ids) if classifier else set()
     rows = np.array(

@@ -12,7 +12,6 @@ from nearsight.analyses.clusters import Clustering
 from nearsight.analyses.groups import describe_groups
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import DensityClustering, GraphKMeans
 from nearsight.estimators.neighbors import similarity_blocks
 
 NOISE = -1
@@ -222,6 +221,8 @@ def _parts(
     progress: bool | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the part of each image, the largest part first, and of each row of the assigner."""
+    from nearsight.estimators.clustering import DensityClustering, GraphKMeans
+
     labels = np.zeros(len(X), np.int64)
     if k is None:
         labels = DensityClustering(random_state=random_state, progress=progress).fit(X).labels_

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError, WeightsError
-from nearsight.estimators.clustering import k_means_parts, word_distinctiveness
 from nearsight.models import TextEncoder
 from nearsight.models.text.vocabulary import Word, default_vocabulary
 from nearsight.models.text.word_vectors import word_vectors
@@ -138,6 +137,8 @@ def names_from_words(
     is_cached : bool, default False
         Keep the vectors of the words in `cache_dir` (`models.text.word_vectors`).
     """
+    from nearsight.estimators.clustering import word_distinctiveness
+
     n_clusters = int(labels.max(initial=-1)) + 1
     sample = _sample(labels, n_clusters, random_state)
     prompts = [encoder.prompt.replace("{}", word.text) for word in vocabulary]
@@ -146,7 +147,7 @@ def names_from_words(
         word_vectors(encoder, prompts, cache_dir=cache_dir, embed=embed) if is_cached else embed(prompts)
     )
     tree = _Tree.of(vocabulary)
-    probabilities = tree.with_categories(softmax(encoder.logits(X[sample], queries), axis=1))
+    probabilities = tree.with_categories(scipy.special.softmax(encoder.logits(X[sample], queries), axis=1))
     values = word_distinctiveness(probabilities, labels[sample])
     names = [_name(tree, row, probabilities[labels[sample] == label]) for label, row in enumerate(values)]
     return unique_names(_with_uncovered(names, tree, X[sample], labels[sample], probabilities, random_state))
@@ -281,6 +282,8 @@ def _with_uncovered(
     random_state: int,
 ) -> list[ClusterName]:
     """Return the names, with shares where a name does not hold for a part of a cluster's images."""
+    from nearsight.estimators.clustering import word_distinctiveness
+
     part_labels, uncovered = labels.copy(), {}
     for label, name in enumerate(names):
         rows = np.flatnonzero(labels == label)
@@ -308,6 +311,8 @@ def _is_uncovered(
     X: NDArray[np.float32], probabilities: NDArray[np.float32], random_state: int
 ) -> NDArray[np.bool_]:
     """Return which images are in parts of a cluster where its name's probability is low."""
+    from nearsight.estimators.clustering import k_means_parts
+
     parts = k_means_parts(X, _N_PARTS, random_state=random_state)
     means = np.array(
         [probabilities[parts == part].mean() if (parts == part).any() else 0 for part in range(_N_PARTS)]

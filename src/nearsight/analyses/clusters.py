@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,12 @@ from nearsight.artifacts import write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import (
-    ClusterAssigner,
-    DensityClustering,
-    GraphKMeans,
-    merge_tree,
-)
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.progress import bar, steps
+
+if TYPE_CHECKING:
+    from nearsight.estimators.clustering import ClusterAssigner
 
 Algorithm = Literal["density", "kmeans"]
 Coordinates = Literal["auto", "umap", "diffusion"]
@@ -72,7 +69,7 @@ class Clustering:
     noise: list[str]
     algorithm: Algorithm
     tree: list[tuple[int, int, float, int]]
-    assigner: ClusterAssigner
+    assigner: "ClusterAssigner"
     fingerprint: Fingerprint
     levels: list[int] = field(default_factory=list)
     level: int = 0
@@ -154,6 +151,8 @@ class Clustering:
         InvalidParameterError
             The file was of an earlier version, which names no images, or none is left in the collection.
         """
+        from nearsight.estimators.clustering import ClusterAssigner, merge_tree
+
         listed, table = labels_by_id(self), read_vectors(collection)
         labels = np.array([listed.get(id, _UNLISTED) for id in table.ids], np.int64)
         rows = np.flatnonzero(labels != _UNLISTED)
@@ -214,6 +213,8 @@ class Clustering:
         NewerFormatError
             A newer nearsight wrote it.
         """
+        from nearsight.estimators.clustering import ClusterAssigner
+
         remedy = "find clusters first: nearsight cluster"
         with read_groups(file, _KIND, _FORMAT, remedy) as (facts, arrays, fingerprint):
             clusters = [_described(c["id"], [], GroupDescription.from_facts(c)) for c in facts["clusters"]]
@@ -296,6 +297,8 @@ def cluster(
     "density", fewer images than `min_cluster_size` are noise. Identical images are one cluster, whatever `k`
     is.
     """
+    from nearsight.estimators.clustering import merge_tree
+
     algorithm = algorithm or ("density" if k is None else "kmeans")
     if algorithm not in ("density", "kmeans"):
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")
@@ -355,7 +358,7 @@ class _Fitted:
     """The label of each row, the assigner of other rows, and the levels of detail."""
 
     labels: NDArray[np.int64]
-    assigner: ClusterAssigner
+    assigner: "ClusterAssigner"
     coordinates: str
     levels: list[int] = field(default_factory=list)
     level: int = 0
@@ -373,6 +376,8 @@ def _fit(
     progress: bool | None,
 ) -> _Fitted:
     # The estimators refuse an empty array.
+    from nearsight.estimators.clustering import ClusterAssigner, DensityClustering, GraphKMeans
+
     if len(X) == 0 and algorithm == "density":
         nothing = np.empty(0, np.int64)
         return _Fitted(nothing, ClusterAssigner(X, nothing, np.empty(0), false_alarm_rate), "diffusion")

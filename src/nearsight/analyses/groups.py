@@ -13,7 +13,6 @@ from nearsight.analyses.cluster_names import cluster_names
 from nearsight.artifacts import read_artifact
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.clustering import representatives
 from nearsight.models import Fingerprint
 
 
@@ -68,6 +67,8 @@ def describe_groups(
     words : sequence of str or None
         See `cluster_names.cluster_names`.
     """
+    from nearsight.estimators.clustering import representatives
+
     descriptions = []
     names = cluster_names(collection, X, labels, words, random_state=random_state, progress=progress)
     for label, name in enumerate(names):

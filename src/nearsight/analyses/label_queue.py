@@ -3,6 +3,7 @@
 from collections.abc import Collection as SizedContainer
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from nearsight.analyses.classification import (
 from nearsight.analyses.labeled_images import labels_by_key, read_labeled
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.classification import HeldOut, Selection, judge_held_out
+
+if TYPE_CHECKING:
+    from nearsight.estimators.classification import HeldOut
 
 #: The share of images that are shown at random instead of by what they teach.
 CHECK_SHARE = 0.25
@@ -134,7 +137,7 @@ def _check_images(
     return predicted(collection, classifier, ids, collection.vectors(ids)) if ids else []
 
 
-def held_out_accuracy(collection: Collection, key: str = "label") -> HeldOut:
+def held_out_accuracy(collection: Collection, key: str = "label") -> "HeldOut":
     """Judge a classifier on the labeled check images, each by a fit on all the other labels.
 
     Parameters
@@ -153,6 +156,8 @@ def held_out_accuracy(collection: Collection, key: str = "label") -> HeldOut:
     -----
     Costs fifteen fits; see `FewShotClassifier`.
     """
+    from nearsight.estimators.classification import HeldOut, Selection, judge_held_out
+
     labels = labels_by_key(collection, key) if key in collection.metadata_types() else {}
     if len(set(labels.values())) < 2:
         return HeldOut(np.zeros(0, bool), np.zeros(0))

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from nearsight.analyses.recommended_images import (
     Evidence,
@@ -20,9 +21,11 @@ from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import image_lookup, read_vectors
 from nearsight.errors import InvalidParameterError, UnknownIdError
-from nearsight.estimators.recommendation import Reason, Recommender, diversify
 from nearsight.models import Fingerprint
 from nearsight.progress import steps
+
+if TYPE_CHECKING:
+    from nearsight.estimators.recommendation import Recommender
 
 # A list is diversified among so many times as many candidates as it has items.
 _CANDIDATES_PER_ITEM = 10
@@ -59,7 +62,7 @@ class FittedRecommender:
     """
 
     def __init__(
-        self, collection: Collection, ids: list[str], recommender: Recommender, unmatched: dict[str, int]
+        self, collection: Collection, ids: list[str], recommender: "Recommender", unmatched: dict[str, int]
     ) -> None:
         self._collection, self._ids = collection, ids
         self._rows = {id: row for row, id in enumerate(ids)}
@@ -93,6 +96,8 @@ class FittedRecommender:
     @classmethod
     def load(cls, collection: Collection, file: str | Path) -> "FittedRecommender":
         """Read a file that `save` wrote; see `Collection.load_recommender`."""
+        from nearsight.estimators.recommendation import Recommender
+
         with read_artifact(
             Path(file),
             _KIND,
@@ -123,6 +128,8 @@ class FittedRecommender:
         InvalidParameterError
             None of its images is in the collection.
         """
+        from nearsight.estimators.recommendation import Recommender
+
         with read_artifact(
             Path(file), _KIND, _FORMAT, error=InvalidParameterError, remedy=_REMEDY, former_kind=_FORMER_KIND
         ) as (about, arrays):
@@ -259,6 +266,8 @@ def fit_recommender(
     -----
     Memory: all vectors, 4 bytes a number. For the time see `Recommender.fit`.
     """
+    from nearsight.estimators.recommendation import Recommender
+
     table = read_vectors(collection)
     rows = {id: row for row, id in enumerate(table.ids)}
     unmatched: dict[str, int] = defaultdict(int)
@@ -282,7 +291,7 @@ def fit_recommender(
         )
     basket_rows = np.repeat(np.arange(len(contents)), [len(basket) for basket in contents])
     item_columns = np.array([item for basket in contents for item in sorted(basket)], np.int64)
-    matrix = sparse.csr_matrix(
+    matrix = scipy.sparse.csr_matrix(
         (np.ones(len(basket_rows), np.float32), (basket_rows, item_columns)),
         shape=(len(contents), len(table.ids)),
     )
@@ -362,6 +371,8 @@ def recommend(
     -----
     Without baskets: one search for each image of the history.
     """
+    from nearsight.estimators.recommendation import Reason, diversify
+
     if baskets is not None:
         fitted = fit_recommender(collection, baskets, random_state=random_state, progress=progress)
         return fitted.recommend(
@@ -411,6 +422,8 @@ def recommend_similar(
     UnknownIdError, FilterError, InvalidParameterError
         See `recommend`.
     """
+    from nearsight.estimators.recommendation import Reason, diversify
+
     if k < 1:
         raise InvalidParameterError(f"k is {k}; it must be at least 1")
     if not ids:

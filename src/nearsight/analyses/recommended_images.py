@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nearsight.collection import Collection
 from nearsight.collection.arrays import items_by_id
-from nearsight.estimators.recommendation import Reason
+
+if TYPE_CHECKING:
+    from nearsight.estimators.recommendation import Reason
 
 # Longest name of an image in a reason.
 _MAX_NAME_LENGTH = 24
@@ -104,7 +106,7 @@ class Recommendations:
 
 
 def recommended_images(
-    collection: Collection, explained: Sequence[tuple[str, float, Sequence[Reason]]], ids: Sequence[str]
+    collection: Collection, explained: "Sequence[tuple[str, float, Sequence[Reason]]]", ids: Sequence[str]
 ) -> list[RecommendedImage]:
     """Put reasons into words; their rows are rows of `ids`."""
     [recommended] = recommended_lists(collection, [explained], ids)
@@ -112,7 +114,9 @@ def recommended_images(
 
 
 def recommended_lists(
-    collection: Collection, lists: Sequence[Sequence[tuple[str, float, Sequence[Reason]]]], ids: Sequence[str]
+    collection: Collection,
+    lists: "Sequence[Sequence[tuple[str, float, Sequence[Reason]]]]",
+    ids: Sequence[str],
 ) -> list[list[RecommendedImage]]:
     """Put the reasons of several lists into words; their rows are rows of `ids`. Rows are read once."""
     named_rows = {
@@ -130,7 +134,7 @@ def recommended_lists(
         item = items.get(ids[row])
         return _shortened((PurePath(item.path).stem if item else "") or ids[row][:12])
 
-    def evidence(reason: Reason) -> Evidence:
+    def evidence(reason: "Reason") -> Evidence:
         item, stand_in, lookalike = (
             None if row is None else ids[row] for row in (reason.item, reason.stand_in, reason.lookalike)
         )
@@ -146,7 +150,7 @@ def recommended_lists(
             reason.lift,
         )
 
-    def image(id: str, score: float, reasons: Sequence[Reason]) -> RecommendedImage:
+    def image(id: str, score: float, reasons: "Sequence[Reason]") -> RecommendedImage:
         listed = [evidence(reason) for reason in reasons]
         why = "; ".join(each.text for each in listed)
         return RecommendedImage(id, items[id].path, score, why, items[id].metadata, listed)

@@ -14,6 +14,7 @@ files are refused.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from nearsight.anomaly.templates import Templates
 from nearsight.anomaly.views import View
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.errors import DetectorFileError, FingerprintMismatchError
-from nearsight.estimators.anomaly import MultiLevelAnomaly
 from nearsight.models import Fingerprint
 from nearsight.models.dense_features import FeatureMaps, load_features
+
+if TYPE_CHECKING:
+    from nearsight.estimators.anomaly import MultiLevelAnomaly
 
 _KIND, _FORMAT = "detector", 3
 _REMEDY = "fit one on good images: nearsight anomaly fit GOOD_DIR --to FILE"
@@ -53,7 +56,7 @@ class SavedDetector:
     features: FeatureMaps
     views: tuple[View, ...]
     max_tiles: int
-    estimator: MultiLevelAnomaly
+    estimator: "MultiLevelAnomaly"
     conditions: Conditions
     known_ids: set[int]
     templates: Templates | None
@@ -85,6 +88,8 @@ def write_detector(path: Path, detector: SavedDetector) -> None:
 
 def read_detector(path: Path, model: str | None, cache_dir: Path | None) -> SavedDetector:
     """Read a detector, and load its model; see `AnomalyDetector.load`."""
+    from nearsight.estimators.anomaly import MultiLevelAnomaly
+
     with read_artifact(path, _KIND, _FORMAT, error=DetectorFileError, remedy=_REMEDY) as (document, arrays):
         if document["format"] < _FORMAT:
             raise DetectorFileError(

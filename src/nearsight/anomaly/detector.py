@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from nearsight.anomaly.streams import map_sources, split_failures
 from nearsight.anomaly.templates import Templates, template_difference
 from nearsight.anomaly.views import View, ViewExtractor, ViewMaps, combined_heat, default_views
 from nearsight.errors import CalibrationError, ImageFailure, InvalidParameterError
-from nearsight.estimators.anomaly import Level, MultiLevelAnomaly
 from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, find_network, load_features
 from nearsight.processor import n_cores
+
+if TYPE_CHECKING:
+    from nearsight.estimators.anomaly import Level
 
 # The features of one tile take about a megabyte.
 _MAX_TILES = 16
@@ -160,7 +162,7 @@ class AnomalyDetector:
         layers: Iterable[str] = (),
         false_alarm_rate: float = 0.05,
         confidence: float | None = None,
-        level: Level = "combined",
+        level: "Level" = "combined",
         scale: float = 2.0,
         max_tiles: int = _MAX_TILES,
         n_patches: int = 2000,
@@ -171,6 +173,8 @@ class AnomalyDetector:
         progress: bool | None = None,
         random_state: int = 0,
     ) -> None:
+        from nearsight.estimators.anomaly import MultiLevelAnomaly
+
         for name, value in (("max_tiles", max_tiles), ("n_patches", n_patches), ("n_threads", n_threads)):
             if value is not None and value < 1:
                 raise InvalidParameterError(f"{name} is {value}; it must be at least 1")

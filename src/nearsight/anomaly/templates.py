@@ -3,9 +3,9 @@
 from pathlib import Path, PurePath
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import fft, ndimage
 
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Limits, decode, find
@@ -114,7 +114,7 @@ def template_difference(image: Image.Image, template: Image.Image) -> Floats:
     expected = _shifted(expected, *_shift(seen, expected))
     expected = _fitted(expected, seen)
     difference = np.maximum(_outside(seen, expected), _outside(expected, seen))
-    return _largest(ndimage.gaussian_filter(difference, 1.0, mode="nearest"))[..., None]
+    return _largest(scipy.ndimage.gaussian_filter(difference, 1.0, mode="nearest"))[..., None]
 
 
 def _posed(template: Image.Image, image: Image.Image) -> Image.Image:
@@ -140,9 +140,9 @@ def _posed(template: Image.Image, image: Image.Image) -> Image.Image:
 def _shift(seen: Floats, expected: Floats) -> tuple[int, int]:
     """Return by how many rows and columns the template must move, from its phase correlation."""
     window = np.outer(np.hanning(seen.shape[0]), np.hanning(seen.shape[1]))
-    first, second = (fft.rfft2((one - one.mean()) * window) for one in (seen, expected))
+    first, second = (scipy.fft.rfft2((one - one.mean()) * window) for one in (seen, expected))
     product = first * np.conj(second)
-    correlation = fft.irfft2(product / np.maximum(np.abs(product), 1e-6), seen.shape)
+    correlation = scipy.fft.irfft2(product / np.maximum(np.abs(product), 1e-6), seen.shape)
     most = [min(_MOST_SHIFT_PX, side // 4) for side in seen.shape]
     rows, columns = (np.r_[0 : n + 1, -n:0] for n in most)
     near = correlation[np.ix_(rows, columns)]
@@ -169,8 +169,8 @@ def _fitted(values: Floats, reference: Floats) -> Floats:
 def _outside(values: Floats, reference: Floats) -> Floats:
     """Return how far values lie outside of what a reference shows nearby."""
     size = 2 * _TOLERANCE_PX + 1
-    above = values - ndimage.maximum_filter(reference, size, mode="nearest")
-    below = ndimage.minimum_filter(reference, size, mode="nearest") - values
+    above = values - scipy.ndimage.maximum_filter(reference, size, mode="nearest")
+    below = scipy.ndimage.minimum_filter(reference, size, mode="nearest") - values
     return np.asarray(np.maximum(np.maximum(above, below), 0), np.float32)
 
 

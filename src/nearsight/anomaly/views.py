@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from nearsight.anomaly.tiling import cut_tiles, join_features, plan_tiles, resize_map
-from nearsight.estimators.anomaly import ScoreScale, combine_scores
 from nearsight.models.dense_features import FeatureMaps
+
+if TYPE_CHECKING:
+    from nearsight.estimators.anomaly import ScoreScale
 
 # Standard deviation of the smoothing, in positions of the finest map (Roth et al. 2022, section 3.3: 4 of 224
 # pixels).
@@ -108,7 +110,7 @@ class ViewExtractor:
 
 
 def combined_heat(
-    heat: Sequence[NDArray[np.float32]], unit: ScoreScale, image_px: tuple[int, int]
+    heat: Sequence[NDArray[np.float32]], unit: "ScoreScale", image_px: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Combine the heat of several levels to a map of the image's size.
 
@@ -121,7 +123,11 @@ def combined_heat(
     image_px : tuple of int
         Height and width.
     """
+    from nearsight.estimators.anomaly import combine_scores
+
     finest = max((values.shape for values in heat), key=lambda shape: shape[0] * shape[1])
     size = (finest[0], finest[1])
     combined = unit.standardized(combine_scores([resize_map(values, size) for values in heat]))
-    return resize_map(gaussian_filter(combined.astype(np.float32), _SMOOTHING, mode="nearest"), image_px)
+    return resize_map(
+        scipy.ndimage.gaussian_filter(combined.astype(np.float32), _SMOOTHING, mode="nearest"), image_px
+    )

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, UnknownIdError
-from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
+from nearsight.estimators.faces.impostor_quantiles import DEFAULT_FALSE_MATCH_RATE
 from nearsight.faces.conditions import BankConditions
 from nearsight.faces.decisions import PersonKey
 from nearsight.faces.enrollment import Enrollment, EnrollReport, PersonName
@@ -24,6 +24,9 @@ from nearsight.faces.schema import BankedFace, face_id, to_table, vectors_of
 from nearsight.faces.storage import BankStorage
 from nearsight.faces.upgrade import UpgradeReport, upgrade_bank
 from nearsight.text_format import nfc
+
+if TYPE_CHECKING:
+    from nearsight.estimators.faces.identifier import FaceIdentifier
 
 # Groups are computed again if somebody decided something meanwhile, so many times.
 _MOST_GROUPINGS = 3
@@ -248,8 +251,10 @@ class FaceBank:
 
     # --- identification and verification --------------------------------------------------------------
 
-    def identifier(self, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE) -> FaceIdentifier | None:
+    def identifier(self, false_match_rate: float = DEFAULT_FALSE_MATCH_RATE) -> "FaceIdentifier | None":
         """Return the estimator that identifies faces, fitted on the bank; None if nobody is enrolled."""
+        from nearsight.estimators.faces.identifier import FaceIdentifier
+
         faces, X = self.vectors()
         named = np.array([bool(face.person) for face in faces], bool)
         if not named.any():
@@ -265,7 +270,7 @@ class FaceBank:
         inputs: Any,
         *,
         false_match_rate: float = DEFAULT_FALSE_MATCH_RATE,
-        identifier: FaceIdentifier | None = None,
+        identifier: "FaceIdentifier | None" = None,
         **walk: Any,
     ) -> Iterator[IdentifiedImage | ImageFailure]:
         """Identify the persons in images.

@@ -4,18 +4,21 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure, InvalidParameterError
-from nearsight.estimators.faces.identifier import FaceIdentifier, mean_faces
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.groups import unnamed_groups
 from nearsight.faces.models import POOR
 from nearsight.faces.pipeline import Face, ImageFaces
 from nearsight.faces.schema import face_id
 from nearsight.text_format import nfc
+
+if TYPE_CHECKING:
+    from nearsight.estimators.faces.identifier import FaceIdentifier
 
 # Of two images that differ, nobody can say which one is wrong.
 _MIN_OTHERS = 2
@@ -173,6 +176,8 @@ class Enrollment:
         false_match_rate: float,
     ) -> Face | None:
         """Accept one face of an image and return it, or skip the image and return None."""
+        from nearsight.estimators.faces.identifier import mean_faces
+
         faces, path, is_clear = image.faces, image.source.path, _is_largest_clear(image.faces)
         matching: list[int] = []
         if examples and quantiles is not None:
@@ -219,7 +224,7 @@ class Enrollment:
         self.accepted.append((image, face, person))
         return True
 
-    def compare(self, identifier: FaceIdentifier | None) -> None:
+    def compare(self, identifier: "FaceIdentifier | None") -> None:
         """Add a caution for each new face that matches another person of the bank.
 
         Parameters

@@ -3,19 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal import from_nonmatching_pairs
-from nearsight.estimators.faces.clusters import FaceGrouper, same_image_similarities
-from nearsight.estimators.faces.identifier import FaceIdentifier
 from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
 from nearsight.faces.decisions import FaceDecisions, PersonKey
 from nearsight.faces.schema import BankedFace
 from nearsight.faces.suggestions import MOST_ANCHORS, Suggestions
+
+if TYPE_CHECKING:
+    from nearsight.estimators.faces.identifier import FaceIdentifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Grouping:
 def group_faces(
     faces: list[BankedFace],
     X: NDArray[np.float32],
-    identifier: FaceIdentifier | None,
+    identifier: "FaceIdentifier | None",
     quantiles: ImpostorQuantiles | None,
     false_match_rate: float,
     decisions: FaceDecisions,
@@ -86,6 +87,8 @@ def group_faces(
     decisions : FaceDecisions
         They hold, whatever the vectors say.
     """
+    from nearsight.estimators.faces.clusters import same_image_similarities
+
     enrolled = {(face.image, face.person) for face in faces if face.person}
     unnamed = np.array([row for row, face in enumerate(faces) if not face.person], np.int64)
     images = [faces[row].image for row in unnamed]
@@ -188,7 +191,7 @@ def _joined_persons(
     X: NDArray[np.float32],
     images: Sequence[str],
     enrolled: set[tuple[str, str]],
-    identifier: FaceIdentifier | None,
+    identifier: "FaceIdentifier | None",
     refused: Sequence[set[str]],
 ) -> list[tuple[str, float]]:
     """Return for each face the person that its group matches, or an empty string, and the similarity.
@@ -253,6 +256,8 @@ def unnamed_groups(
     InvalidParameterError
         Without quantiles, the pairs in one image are too few for the rate.
     """
+    from nearsight.estimators.faces.clusters import FaceGrouper
+
     if not len(X):
         return np.empty(0, np.int64)
     least = -1.0

@@ -1,18 +1,21 @@
 """Results of identification and verification, and verification of two images."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import CalibrationError, ImageError, ImageFailure, InvalidParameterError
 from nearsight.estimators.conformal import Threshold
-from nearsight.estimators.faces.identifier import DEFAULT_FALSE_MATCH_RATE, FaceIdentifier
+from nearsight.estimators.faces.impostor_quantiles import DEFAULT_FALSE_MATCH_RATE
 from nearsight.faces.conditions import BankConditions
 from nearsight.faces.impostor_quantiles import impostor_quantiles
 from nearsight.faces.pipeline import Face, FaceReader, ImageFaces
 from nearsight.images import find
+
+if TYPE_CHECKING:
+    from nearsight.estimators.faces.identifier import FaceIdentifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def _largest_face(reader: FaceReader, image: Any) -> NDArray[np.float32]:
 
 
 def identify_faces(
-    identifier: FaceIdentifier | None, faces: list[Face], conditions: BankConditions
+    identifier: "FaceIdentifier | None", faces: list[Face], conditions: BankConditions
 ) -> list[IdentifiedFace]:
     """Identify the faces of an image; without an identifier, all are unknown.
 

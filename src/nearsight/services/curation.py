@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nearsight.analyses.audit import Audit
 from nearsight.collection import Collection
 from nearsight.collection.arrays import image_lookup
 from nearsight.errors import MetadataError
 from nearsight.services.csv_tables import read_rows, write_columns
 from nearsight.services.trash import Trash, TrashReport
+
+if TYPE_CHECKING:
+    from nearsight.analyses.audit import Audit
 
 COLUMNS = ("path", "issue", "severity", "detail", "decision")
 KEEP, REMOVE, LABEL = "keep", "remove", "label="
@@ -53,7 +55,7 @@ class CurationReport:
     unknown: list[CurationDecision] = field(default_factory=list)
 
 
-def write_issues(file: Path, audit: Audit) -> int:
+def write_issues(file: Path, audit: "Audit") -> int:
     """Write a table with a row for each image of each issue, and an empty column to decide.
 
     Parameters

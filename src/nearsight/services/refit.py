@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from nearsight.analyses import classification
-from nearsight.analyses import map as image_map
 from nearsight.analyses.classification import FittedClassifier
 from nearsight.analyses.clusters import Clustering
 from nearsight.analyses.recommendations import FittedRecommender
@@ -128,6 +127,8 @@ def _recommender(collection: Collection, path: Path) -> None:
 
 
 def _map(collection: Collection, path: Path, progress: bool | None) -> None:
+    from nearsight.analyses import map as image_map
+
     if path != collection.directory / image_map.FILENAME:
         raise ValueError("it is not the collection's own map")
     image_map.layout_2d(collection, refit=True, method=image_map.saved_method(path), progress=progress)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from nearsight.collection.bridged_search import BridgedResult, BridgedSearch
 from nearsight.collection.upgrade import Missing, Upgrade, UpgradeState, commit, rollback
 from nearsight.errors import InvalidParameterError, ParityError
 from nearsight.estimators.neighbors import highest, unit_length
-from nearsight.evaluation import Estimate, PairedDifference, estimate, paired_difference
-from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.models import Backend, Fingerprint, load_model
 from nearsight.models.model_name import without_centering
 from nearsight.services.refit import RefitReport, StaleFile, refit, stale_files
 from nearsight.store import Filter, Location, locate
+
+if TYPE_CHECKING:
+    from nearsight.evaluation import Estimate, PairedDifference
 
 # Images that are embedded first, to learn the bridge and to foretell time: a tenth, within bounds.
 _MIN_SAMPLED, _MAX_SAMPLED, _SAMPLED_SHARE = 500, 2000, 0.1
@@ -43,8 +44,8 @@ class ModelComparison:
     """
 
     n_images: int
-    overlap: Estimate
-    recall: PairedDifference | None = None
+    overlap: "Estimate"
+    recall: "PairedDifference | None" = None
     old_recall: float | None = None
     new_recall: float | None = None
 
@@ -339,6 +340,9 @@ def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> Mod
     labels : mapping of str to str, optional
         Label by id.
     """
+    from nearsight.evaluation import Estimate, estimate, paired_difference
+    from nearsight.evaluation.metrics import Task, retrieval
+
     ids, old, new = run.paired_vectors(_N_COMPARED)
     if len(ids) < 2:
         return ModelComparison(len(ids), Estimate(float("nan"), float("nan"), float("nan"), 0))

@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal.threshold import Source, Threshold, check_rate, finite_scores
@@ -217,7 +217,7 @@ def _rank(n: int, rate: float, confidence: float | None) -> int:
     low, high = 1, n
     while low < high:
         middle = (low + high + 1) // 2
-        if stats.beta.cdf(rate, middle, n + 1 - middle) >= confidence:
+        if scipy.stats.beta.cdf(rate, middle, n + 1 - middle) >= confidence:
             low = middle
         else:
             high = middle - 1

@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal.calibration import rank_threshold
@@ -154,5 +154,5 @@ def _exponential_decay(mean: float, width: float) -> float:
         return steepest
     # The mean falls as the decay grows, and is below 1 / decay.
     return float(
-        optimize.brentq(lambda d: 1 / d - width / math.expm1(d * width) - mean, 1e-3 / width, 1 / mean)
+        scipy.optimize.brentq(lambda d: 1 / d - width / math.expm1(d * width) - mean, 1e-3 / width, 1 / mean)
     )

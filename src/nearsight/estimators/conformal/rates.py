@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from nearsight.estimators.conformal.threshold import check_rate, finite_scores
 
@@ -61,5 +61,5 @@ def rate_above(good_scores: ArrayLike, value: float, *, confidence: float = 0.95
     n, n_above = len(scores), int(np.count_nonzero(scores > value))
     if n_above == n:
         return RateEstimate(1.0, 0.0, 1.0, n_above)
-    low, high = stats.beta.interval(confidence, n_above + 1, n - n_above)
+    low, high = scipy.stats.beta.interval(confidence, n_above + 1, n - n_above)
     return RateEstimate((n_above + 1) / (n + 1), float(low), float(high), n_above)

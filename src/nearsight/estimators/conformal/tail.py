@@ -1,8 +1,8 @@
 """Which of many scores are improbably high among the others."""
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal.threshold import check_rate, finite_scores
@@ -42,10 +42,10 @@ def tail_p_values(scores: ArrayLike) -> NDArray[np.float64]:
     if len(values) < _MIN_SCORES:
         return np.ones(len(values))
     middle, high = np.quantile(values, [0.5, _QUANTILE])
-    spread = (high - middle) / stats.norm.ppf(_QUANTILE)
+    spread = (high - middle) / scipy.stats.norm.ppf(_QUANTILE)
     if spread <= 0:
         return np.where(values > middle, 0.0, 1.0)
-    p: NDArray[np.float64] = stats.norm.sf((values - middle) / spread)
+    p: NDArray[np.float64] = scipy.stats.norm.sf((values - middle) / spread)
     return p
 
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 
@@ -73,7 +73,7 @@ class Threshold:
         check_rate("confidence", confidence)
         if n < 1:
             raise InvalidParameterError(f"n is {n}; a rate needs at least 1 example")
-        low, high = stats.binom.interval(confidence, n, self.false_alarm_rate)
+        low, high = scipy.stats.binom.interval(confidence, n, self.false_alarm_rate)
         return float(low) / n, float(high) / n
 
     def true_rate_interval(self, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -102,7 +102,7 @@ class Threshold:
         """
         check_rate("confidence", confidence)
         rank = max(1, round(self.expected_rate * (self.n_examples + 1)))
-        low, high = stats.beta.interval(confidence, rank, self.n_examples + 1 - rank)
+        low, high = scipy.stats.beta.interval(confidence, rank, self.n_examples + 1 - rank)
         return float(low), float(high)
 
     def to_dict(self) -> dict[str, Any]:

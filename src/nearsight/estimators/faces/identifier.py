@@ -16,10 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nearsight.errors import CalibrationError
 from nearsight.estimators.conformal import Threshold, from_good
 from nearsight.estimators.conformal.threshold import check_rate
-from nearsight.estimators.faces.impostor_quantiles import ImpostorQuantiles
+from nearsight.estimators.faces.impostor_quantiles import DEFAULT_FALSE_MATCH_RATE, ImpostorQuantiles
 from nearsight.estimators.neighbors import similarity_blocks, unit_length
 
-DEFAULT_FALSE_MATCH_RATE = 0.01
 #: Settings of the guard, chosen on one half of the background population.
 GUARD_RATE, GUARD_PERSONS = 0.03, 20
 # So few persons with one image each cannot show that a bank's photographs are unlike the background;

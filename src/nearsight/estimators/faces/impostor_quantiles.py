@@ -11,6 +11,8 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import Threshold
 from nearsight.estimators.conformal.threshold import check_rate
 
+DEFAULT_FALSE_MATCH_RATE = 0.01
+
 # Enough halvings for the last bit of a cosine.
 _N_HALVINGS = 60
 

@@ -1,4 +1,7 @@
-"""Vectors of unit length, and the nearest neighbors of rows: the one search of all estimators."""
+"""Vectors of unit length, and the nearest neighbors of rows: the one search of all estimators.
+
+scikit-learn is loaded by the searches, since others only need the products.
+"""
 
 from nearsight.estimators.neighbors.best_rows import highest
 from nearsight.estimators.neighbors.search import (

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from nearsight.estimators.neighbors.best_rows import BestRows, highest
@@ -67,6 +66,8 @@ class Parts:
         return self._ranked(queries, self.centers, last)[:, first:]
 
     def _fit(self, rows: Ints, n_parts: int) -> Floats:
+        from sklearn.cluster import MiniBatchKMeans
+
         rng = np.random.default_rng(self._random_state)
         sample = rng.choice(rows, min(len(rows), n_parts * _ROWS_PER_CENTER), replace=False)
         # k-means++ would cost n_parts² products in Python; random starts do as well with so many centers.

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from nearsight.estimators.neighbors.best_rows import BestRows
@@ -147,6 +146,8 @@ def euclidean_neighbors(
     n, step = len(X), 4096
     distances, rows = np.empty((n, k), np.float32), np.empty((n, k), np.int32)
     if choose_search(n, n, exact_rows=exact_rows) == "exact":
+        from sklearn.neighbors import NearestNeighbors
+
         index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(X)
         for start in range(0, n, step):
             block_distances, block_rows = index.kneighbors(X[start : start + step])

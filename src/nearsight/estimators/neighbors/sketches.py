@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.extmath import randomized_svd
 
 Floats = NDArray[Any]
 
@@ -45,6 +44,8 @@ class Sketches:
         m, d = references.shape
         if m < N_DIRECTIONS or d < _LEAST_TIMES * (N_DIRECTIONS + _N_SUMS):
             return None
+        from sklearn.utils.extmath import randomized_svd
+
         rng = np.random.default_rng(random_state)
         sample = np.sort(rng.choice(m, min(m, _SAMPLE_ROWS), replace=False))
         _, _, directions = randomized_svd(

@@ -3,8 +3,8 @@
 from functools import cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
 from nearsight.verification.dense.affine import Floats, downscale, warp
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
@@ -70,7 +70,7 @@ def _edited_waves() -> Floats:
     for transform in _edit_transforms():
         values, inside = warp(dots, transform[None].repeat(len(dots), 0))
         edited = (values * inside).reshape(dots.shape)
-        low = dctn(edited, axes=(1, 2), norm="ortho")[:, :_N_FREQUENCIES, :_N_FREQUENCIES]
+        low = scipy.fft.dctn(edited, axes=(1, 2), norm="ortho")[:, :_N_FREQUENCIES, :_N_FREQUENCIES]
         amplitudes.append(low.reshape(len(dots), -1)[:, 1:])
     return np.stack(amplitudes, axis=1)
 

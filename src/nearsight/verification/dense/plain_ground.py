@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from nearsight.verification.dense.affine import Floats, downscale, smoothed, warp
 from nearsight.verification.dense.refinement import NOISE, align, details, gradients_of, normalized
@@ -93,7 +93,7 @@ class FineThumbnail(NamedTuple):
 
 def ground_share(gray: Pixels) -> float:
     """Return the share of a gray image, of any shape, that is a plain ground; 0 if it misses the border."""
-    smooth = ndimage.gaussian_filter(gray.astype(np.float32), max(gray.shape) / _SMOOTHED_SIDES)
+    smooth = scipy.ndimage.gaussian_filter(gray.astype(np.float32), max(gray.shape) / _SMOOTHED_SIDES)
     # Smoothing takes away the noise of a scan, and the ground between lines of text.
     return max(_ground_share(gray), _ground_share(np.rint(smooth).astype(np.uint8)))
 
@@ -236,7 +236,7 @@ def _agreement(here: _View, there: _View, transform: Floats, blur_px: float) -> 
     [seen], [inside] = warp(there.gray[None], refined.copy())
     [covered], _ = warp(there.corners[None].astype(np.float32), refined.copy())
     area = (inside * (covered < _COVERED)).reshape(side, side) * ~here.corners
-    area = ndimage.minimum_filter(area, int(2 * _DETAIL_PX) + 1)
+    area = scipy.ndimage.minimum_filter(area, int(2 * _DETAIL_PX) + 1)
     details_here, details_there = _details_above_noise(here.contrast, _contrast(seen.reshape(side, side)))
     details_here *= area
     details_there *= area
@@ -270,7 +270,7 @@ def _without_black_corners(gray: Floats) -> NDArray[np.bool_]:
     corners = black_corners(levels)
     if corners.any():
         # Their edges are gray.
-        corners = ndimage.binary_dilation(corners, iterations=_CORNER_EDGE_PX)
+        corners = scipy.ndimage.binary_dilation(corners, iterations=_CORNER_EDGE_PX)
         gray[corners] = ground
     return corners
 
@@ -302,10 +302,10 @@ def _is_outline(gray: Floats, here: Floats, there: Floats) -> bool:
     Strokes, as of text, have no inside.
     """
     is_ground = np.abs(gray - _ground_level(gray)) <= _GROUND_RANGE
-    patches, _ = ndimage.label(is_ground)
+    patches, _ = scipy.ndimage.label(is_ground)
     border = np.concatenate([patches[0], patches[-1], patches[:, 0], patches[:, -1]])
     is_ground = np.isin(patches, border[border > 0])
-    inside = ~ndimage.maximum_filter(is_ground, 2 * _INSIDE_PX + 1)
+    inside = ~scipy.ndimage.maximum_filter(is_ground, 2 * _INSIDE_PX + 1)
     energy = np.minimum(here**2, there**2)
     share = float(energy[inside].sum() / max(1e-6, energy.sum()))
     return float(inside.mean()) >= _LEAST_INSIDE and share < _INSIDE_DETAILS

@@ -3,9 +3,9 @@
 import io
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from nearsight.verification.dense.affine import Floats
 
@@ -61,7 +61,7 @@ def black_corner_share(pixels: Pixels) -> float:
 
 def black_corners(pixels: Pixels) -> NDArray[np.bool_]:
     """Return which pixels of a gray image are black and joined to a corner."""
-    patches, _ = ndimage.label(pixels <= _BLACK)
+    patches, _ = scipy.ndimage.label(pixels <= _BLACK)
     height, width = pixels.shape
     corner_patches = set(patches[:: height - 1, :: width - 1].ravel().tolist()) - {0}
     return np.isin(patches, list(corner_patches))
