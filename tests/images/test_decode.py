@@ -190,10 +190,10 @@ def test_what_is_no_image_says_so(data, reason):
 def test_a_bomb_is_refused_before_it_goes_off():
     data = png_bomb()
     assert len(data) < 200_000
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError, match=r"30000×30000 = 900,000,000 pixels"):
         decode(data)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -61,7 +61,7 @@ def test_a_document_that_asks_for_too_much_is_a_failure_in_time():
     started = time.monotonic()
     with pytest.raises(ImageError, match=r"Limits\.max_seconds"):
         decode(svg(costly), limits=Limits(max_seconds=1))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.usefixtures("_resvg")

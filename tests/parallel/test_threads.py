@@ -18,7 +18,7 @@ def test_results_keep_the_order_of_the_items():
 
 
 def test_threads_work_at_the_same_time():
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=60)
     assert len(list(ordered_map(lambda _: barrier.wait(), range(3), n_threads=3))) == 3
 
 

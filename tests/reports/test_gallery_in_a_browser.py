@@ -51,6 +51,7 @@ def visit_page(browser):
 
     def open_page(address, **options):
         page = browser.new_page(**options)
+        page.set_default_timeout(120_000)
         page.complaints, page.requests = [], []
         page.on("console", lambda message: page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -107,7 +108,7 @@ def test_a_click_enlarges_and_the_arrows_go_on(visit):
     page = visit()
     page.click(".grid li:nth-child(2) img")
     large = page.locator("dialog[open] img")
-    page.wait_for_function("document.querySelector('dialog[open] img').src.startsWith('file:')")
+    page.wait_for_function("() => document.querySelector('dialog[open] img').src.startsWith('file:')")
     assert large.evaluate("image => image.naturalWidth") == 160  # the original, not the thumbnail
     assert "(3 of 7)" in page.inner_text("dialog .caption")
     page.keyboard.press("ArrowRight")
@@ -126,11 +127,13 @@ def test_thumbnails_in_a_folder_are_loaded_when_they_come_into_view(visit_page, 
         cards.append(Card(f"/gone/{i}.jpg", file.getvalue(), metadata={"a": "b"}))
     write_gallery(tmp_path / "r.html", "t", [Section("All", rows=[Row(cards[0], cards)])])
     page = visit_page((tmp_path / "r.html").as_uri(), viewport={"width": 390, "height": 800})
-    page.wait_for_load_state("networkidle")
+    # "networkidle" never comes where the processor is busy; and what is no function is evaluated anew at each
+    # look, which the page's policy refuses from the second one on.
+    page.wait_for_function("() => document.querySelector('.grid img').naturalWidth > 0")
     n_loaded = sum(url.endswith(".jpg") for url in page.requests)
     assert 0 < n_loaded < 150
     page.evaluate("document.querySelector('.grid li:last-child').scrollIntoView()")
-    page.wait_for_function("document.querySelector('.grid li:last-child img').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.grid li:last-child img').naturalWidth > 0")
     assert page.complaints == []
 
 

@@ -44,7 +44,7 @@ class Process:
         raise AssertionError(self.text())
 
     def client(self, **options):
-        client = httpx2.Client(base_url=self.url(), timeout=60, trust_env=False, **options)
+        client = httpx2.Client(base_url=self.url(), timeout=300, trust_env=False, **options)
         self.clients.append(client)
         for _ in range(6000):
             if client.get("/ready").status_code == 200:
@@ -54,7 +54,7 @@ class Process:
 
     def stop(self, sign=signal.SIGTERM):
         self.popen.send_signal(sign)
-        return self.popen.wait(60)
+        return self.popen.wait(300)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def running(folder, *words, env=None):
         process.log.close()
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=300):
     for _ in range(int(seconds / 0.02)):
         if value := condition():
             return value

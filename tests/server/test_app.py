@@ -23,7 +23,7 @@ from nearsight.services.server_settings import ServerSettings
 
 
 def ready(client):
-    for _ in range(200):
+    for _ in range(3000):
         if client.get("/ready").status_code == 200:
             return
         time.sleep(0.02)

@@ -232,7 +232,7 @@ def test_a_running_analysis_of_many_rows_is_stopped(tmp_path, model):
         assert client.delete(f"/v1/jobs/{id}").status_code == 202
         until(lambda: not resident_mb(pid), 300)
         # Ten seconds until it is killed, and some for a busy machine.
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - begun < 60
         until(lambda: client.get(f"/v1/jobs/{id}").json()["state"] == "cancelled", 60)
         # The memory went with the process, and nothing half was left.
         assert resident_mb(process.popen.pid) - before < 100

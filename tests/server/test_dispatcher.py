@@ -44,7 +44,7 @@ async def settled():
 
 
 def run(coroutine):
-    return run_coroutine(asyncio.wait_for(coroutine, 20))
+    return run_coroutine(asyncio.wait_for(coroutine, 120))
 
 
 async def blocked(dispatcher, work):
@@ -85,7 +85,7 @@ def test_what_waits_is_taken_together_without_lingering():
 
 def test_idle_workers_share():
     async def main():
-        gate = threading.Barrier(2, timeout=10)
+        gate = threading.Barrier(2, timeout=60)
 
         def run_both(items):
             gate.wait()  # passes only if two workers are here at once

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -102,7 +102,7 @@ def test_two_services_never_share_a_directory(tmp_path):
 
 
 def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
-    with running(tmp_path, "--n-threads", 1, "--grace-s", 15) as process:
+    with running(tmp_path, "--n-threads", 1, "--grace-s", 15, "--max-wait-s", 600) as process:
         client = process.client()
         body = jpeg(1, (3000, 2000))
 
@@ -115,12 +115,12 @@ def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
                 return "refused"
 
         with ThreadPoolExecutor(20) as pool:
-            answers = pool.map(ask, range(20))
-            time.sleep(0.3)
+            answers = [pool.submit(ask, n) for n in range(20)]
+            wait(answers, return_when=FIRST_COMPLETED)
             begun = time.monotonic()
             assert process.stop() == 0, process.text()
-            assert time.monotonic() - begun < 25
-            answers = list(answers)
+            assert time.monotonic() - begun < 75
+            answers = [answer.result() for answer in answers]
         assert set(answers) <= {200, 503, "refused"}
         assert answers.count(200) >= 1
 
@@ -128,7 +128,7 @@ def test_sigterm_finishes_what_was_accepted(tmp_path, jpeg):
 def test_a_slow_body_ends_at_its_deadline_and_others_go_on(small):
     client = small.client()
     parts = urlsplit(small.url())
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as slow:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as slow:
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n"
         slow.sendall(head.encode() + b"x")
         assert client.get("/health").status_code == 200
@@ -140,17 +140,17 @@ def test_nobody_is_hung_up_on_without_an_answer(small):
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 99999999999\r\n\r\n"
     address = (parts.hostname, parts.port)
     with (
-        socket.create_connection(address, timeout=20) as late,
-        socket.create_connection(address, 20) as large,
+        socket.create_connection(address, timeout=60) as late,
+        socket.create_connection(address, 60) as large,
     ):
         # One who still sends when the answer is there is not reset, and can read it.
         large.sendall(head.encode())
-        select.select([large], [], [], 20)
+        select.select([large], [], [], 60)
         for _ in range(20):
             large.sendall(bytes(2**16))
         assert large.recv(4096).startswith(b"HTTP/1.1 413 ")
         # One who is too late with the first byte is told so.
-        select.select([late], [], [], 20)
+        select.select([late], [], [], 60)
         late.sendall(f"GET /health HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
         assert late.recv(4096).startswith(b"HTTP/1.1 408 ")
 
@@ -161,7 +161,7 @@ def test_a_slow_head_ends_at_its_deadline_also_after_a_request(small):
 
     def trickle(first):
         """Send a whole request or none, then one byte at a time; return what comes and how it ended."""
-        with socket.create_connection((parts.hostname, parts.port), timeout=20) as slow:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as slow:
             slow.sendall(first)
             answer = slow.recv(4096) if first else b""
             slow.settimeout(0.1)

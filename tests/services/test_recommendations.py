@@ -58,7 +58,8 @@ def test_many_at_once_get_what_each_gets_alone(shop, recommender, options, learn
         assert [
             (each.id, each.score, each.why, each.path, each.metadata) for each in recommendations.items
         ] == [
-            (each.id, pytest.approx(each.score), each.why, each.path, each.metadata) for each in alone.items
+            (each.id, pytest.approx(each.score, abs=1e-6), each.why, each.path, each.metadata)
+            for each in alone.items
         ]
 
 

@@ -69,6 +69,7 @@ def browser(playwright: Any) -> Iterator[Any]:
 def parts(browser: Any, parts_url: str) -> Iterator[Any]:
     """A page that can import the parts. It fails the test for anything that the console calls an error."""
     page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.set_default_timeout(120_000)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))

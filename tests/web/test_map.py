@@ -194,6 +194,6 @@ def test_the_line_of_the_lasso_goes_with_the_gesture(parts):
     parts.mouse.down()
     parts.mouse.move(600, 100, steps=3)
     parts.mouse.move(600, 500, steps=3)
-    parts.wait_for_function(f"({outline})().split(' ').length > 4")
+    parts.wait_for_function(f"() => ({outline})().split(' ').length > 4")
     parts.mouse.up()
-    parts.wait_for_function(f"({outline})() === ''")
+    parts.wait_for_function(f"() => ({outline})() === ''")

@@ -27,7 +27,7 @@ def test_what_waits_goes_together_and_never_two_at_once():
     def run(values):
         assert busy.acquire(blocking=False)
         started.set()
-        go_on.wait(10)
+        go_on.wait(60)
         sizes.append(len(values))
         busy.release()
         return np.zeros((len(values), 1), np.float32)
@@ -35,7 +35,7 @@ def test_what_waits_goes_together_and_never_two_at_once():
     batches = DynamicBatcher(run, range(1, 7))
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(batches, [0])
-        assert started.wait(10)
+        assert started.wait(60)
         others = [pool.submit(batches, [1, 2]) for _ in range(4)]
         while batches.n_waiting < 8:
             pass
@@ -136,23 +136,23 @@ def test_a_device_is_never_idle_while_an_item_waits():
     def run(values):
         order.append(list(values))
         started.release()
-        assert go_on[len(order) - 1].wait(10)
+        assert go_on[len(order) - 1].wait(60)
         return values
 
     batcher = DynamicBatcher(run, [1, 2])
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(batcher, [0])]
-        assert started.acquire(timeout=10)
+        assert started.acquire(timeout=60)
         futures += [pool.submit(batcher, [1, 2]), pool.submit(batcher, [3, 4])]
         while batcher.n_waiting < 4:
             pass
         # No thread arrives any more; each batch begins when the one before has ended.
         for event in go_on[:2]:
             event.set()
-            assert started.acquire(timeout=10)
-        assert futures[0].result(10) == [0]
+            assert started.acquire(timeout=60)
+        assert futures[0].result(60) == [0]
         go_on[2].set()
-        assert sorted(value for future in futures[1:] for value in future.result(10)) == [1, 2, 3, 4]
+        assert sorted(value for future in futures[1:] for value in future.result(60)) == [1, 2, 3, 4]
     assert len(order) == 3
 
 
@@ -160,7 +160,7 @@ def test_two_batches_run_at_once_where_there_are_two_slots():
     both = threading.Barrier(2)
 
     def run(values):
-        both.wait(10)
+        both.wait(60)
         return values
 
     batcher = DynamicBatcher(run, [1], n_slots=2)

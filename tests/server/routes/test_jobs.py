@@ -55,7 +55,7 @@ def index(client, folder, **headers):
 
 
 def wait(client, id, *states):
-    for _ in range(1000):
+    for _ in range(6000):
         job = client.get(f"{ROUTE}/{id}").json()
         if job["state"] in states:
             return job
