@@ -3,8 +3,8 @@
 from functools import cache, lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Floats = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ def smoothed(images: Floats, spread_px: float) -> Floats:
 @lru_cache(64)
 def _gaussian_weights(side: int, spread_px: float) -> Floats:
     """Return the (side, side) weights of the pixels of a line in each of its smoothed pixels."""
-    weights: Floats = ndimage.gaussian_filter1d(np.eye(side), spread_px, axis=0, mode="nearest")
+    weights: Floats = scipy.ndimage.gaussian_filter1d(np.eye(side), spread_px, axis=0, mode="nearest")
     return weights.astype(np.float32)
 
 
