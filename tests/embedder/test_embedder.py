@@ -16,7 +16,8 @@ from nearsight.images import find
 
 from fake import FakeBackend
 
-pytestmark = pytest.mark.processor
+# As many threads as there are cores.
+on_all_cores = pytest.mark.processor
 
 
 def arrays(n: int, size: int = 24) -> list[np.ndarray]:
@@ -36,6 +37,7 @@ def test_results_come_in_input_order_whatever_the_threads(n_threads: int, batch_
     assert result.failed == []
 
 
+@on_all_cores
 def test_every_kind_of_input_gives_the_same_vector(tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     [pixels] = arrays(1)
@@ -56,6 +58,7 @@ def test_every_kind_of_input_gives_the_same_vector(tmp_path: Path) -> None:
     assert len({*result.ids[2:]}) == 1
 
 
+@on_all_cores
 def test_failures_are_recorded_in_place(tmp_path: Path) -> None:
     good = arrays(3)
     bad = tmp_path / "bad.png"
@@ -127,6 +130,7 @@ def test_known_contents_are_not_embedded(tmp_path: Path) -> None:
     assert calls == []
 
 
+@on_all_cores
 def test_nothing_in_nothing_out() -> None:
     result = Embedder(FakeBackend()).embed([])
     assert result.vectors.shape == (0, FakeBackend().spec.dim)
@@ -145,6 +149,7 @@ def test_bad_parameters_are_named() -> None:
         Embedder("efficientnet-lite")
 
 
+@on_all_cores
 def test_a_failing_network_is_no_image_failure() -> None:
     """A bug in a model must be seen, not listed under images."""
 
