@@ -129,7 +129,8 @@ def train(
 
     Notes
     -----
-    Holds 10 kB per image and view in memory for `efficientnet-lite0`, and five times as much while it fits.
+    Holds 10 kB per image and view in memory for `efficientnet-lite0`; while it fits, six times as much and
+    0.3 GB.
     The feature maps of ``last`` take 19 kB of disk per image and view, the images of ``all`` about 400 kB.
     """
     if n_views is not None and n_views < 1:
