@@ -161,6 +161,8 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, ClientDisconnect):
         return Problem(499, "the client has left")
     if isinstance(error, HTTPException):
+        if error.detail == "Not Found":
+            return Problem(404, "there is nothing at this path; GET /openapi.json lists what there is")
         return Problem(error.status_code, str(error.detail), headers=error.headers)
     for kind, status, detail in _STATUSES:
         if isinstance(error, kind):
@@ -204,4 +206,7 @@ def _of_validation(error: RequestValidationError) -> Problem:
     place = ".".join(str(part) for part in first.get("loc", ()))
     if first.get("type") == "json_invalid":
         return Problem(400, "the body is not valid JSON", param="body")
+    if first.get("type") == "extra_forbidden":
+        detail = f"{place} is not known here; GET /openapi.json says what can be sent"
+        return Problem(422, detail, param=place)
     return Problem(422, f"{place}: {first.get('msg', 'is not valid')}", param=place)

@@ -1,6 +1,33 @@
-"""The request bodies that are parsed by hand, for the documentation of the API."""
+"""What requests hold: the class of bodies that the framework parses, and a description of the others."""
 
+import difflib
+from collections.abc import Collection
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nearsight.server.errors import Problem
+
+
+class RequestBody(BaseModel):
+    """A JSON body. An unknown member is refused: an option that is misspelled would do nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def refuse_unknown(sent: Collection[str], known: Collection[str]) -> None:
+    """Refuse members of a body that is parsed by hand.
+
+    Raises
+    ------
+    Problem
+        422: one is not known.
+    """
+    for name in sorted(set(sent) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(sorted(known))}"
+        raise Problem(422, f"{name!r} is not known here; {hint}", param=name)
+
 
 _IMAGE = {"type": "string", "description": "A data URI, base64, or (where allowed) a URL."}
 _BINARY = {"type": "string", "format": "binary"}
@@ -200,6 +227,7 @@ SEARCH: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
+                    "additionalProperties": False,
                     "properties": {
                         **{name: _some_of(_IMAGE) for name in ("image", "not_image")},
                         **{name: _some_of(_VECTOR) for name in ("vector", "not_vector")},

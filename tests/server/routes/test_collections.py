@@ -446,3 +446,20 @@ def test_an_upload_may_cost_no_more_than_any_image(serve):
     report = upload(client, file.getvalue())
     assert report["failed"] == 1
     assert "pixels" in report["items"][0]["reason"]
+
+
+def test_a_member_that_is_misspelled_is_refused_wherever_it_is_sent(client):
+    client.post(ROUTE, json={"name": "photos"})
+    problem = client.post(f"{ROUTE}/photos/search", json={"vector": [0.1] * DIM, "wher": "width > 9"})
+    assert problem.status_code == 422
+    assert "'wher' is not known here; did you mean where" in problem.json()["detail"]
+    problem = client.post(f"{ROUTE}/photos/items/delete", json={"ids": [], "wher": "width > 9"})
+    assert (problem.status_code, problem.json()["error"]["param"]) == (422, "body.wher")
+    assert problem.json()["detail"].startswith("body.wher is not known here")
+    described = client.get("/openapi.json").json()
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            if name := content.get("application/json", {}).get("schema", {}).get("$ref"):
+                schema = described["components"]["schemas"][name.rpartition("/")[2]]
+                assert schema["additionalProperties"] is False, path

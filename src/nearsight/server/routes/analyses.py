@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from nearsight.server.auth import requires
 from nearsight.server.routes.jobs import StartAnalysis
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.curation import remaining_issues
 from nearsight.services.duplicate_decisions import DuplicateDecisions
@@ -24,7 +25,7 @@ router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
 _Rate = Annotated[float | None, Field(gt=0, lt=1)]
 
 
-class DuplicatesRequest(BaseModel):
+class DuplicatesRequest(RequestBody):
     """See `Collection.find_duplicates`."""
 
     where: str | None = None
@@ -32,7 +33,7 @@ class DuplicatesRequest(BaseModel):
     min_similarity: Annotated[float | None, Field(ge=-1, le=1)] = None
 
 
-class ClustersRequest(BaseModel):
+class ClustersRequest(RequestBody):
     """See `Collection.cluster`."""
 
     k: Annotated[int | None, Field(ge=1, le=100_000)] = None
@@ -42,14 +43,14 @@ class ClustersRequest(BaseModel):
     detail: Annotated[int | None, Field(ge=-20, le=20)] = None
 
 
-class MapRequest(BaseModel):
+class MapRequest(RequestBody):
     """See `Collection.layout_2d`."""
 
     refit: bool = False
     method: Literal["auto", "umap", "pca"] | None = None
 
 
-class AuditRequest(BaseModel):
+class AuditRequest(RequestBody):
     """See `Collection.audit`."""
 
     where: str | None = None
@@ -57,7 +58,7 @@ class AuditRequest(BaseModel):
     false_alarm_rate: _Rate = None
 
 
-class Decision(BaseModel):
+class Decision(RequestBody):
     """A decision about every pair of some images."""
 
     ids: list[str] = Field(min_length=2, max_length=100)

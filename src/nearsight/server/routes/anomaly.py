@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -20,7 +20,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import check_images, read_form
 from nearsight.server.routes.jobs import accepted
-from nearsight.server.schemas import SCORED_IMAGES
+from nearsight.server.schemas import SCORED_IMAGES, RequestBody
 from nearsight.server.service import Service
 from nearsight.services.anomaly import score_document
 from nearsight.services.inspection_documents import detector_document, effect_document, threshold_document
@@ -37,7 +37,7 @@ ImageId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 
 
-class NewDetector(BaseModel):
+class NewDetector(RequestBody):
     """Good images, from a folder of the server or from a collection; see `AnomalyDetector`."""
 
     name: Annotated[str, Field(pattern=_NAME)]
@@ -50,7 +50,7 @@ class NewDetector(BaseModel):
     n_patches: Annotated[int | None, Field(ge=1, le=100_000)] = None
 
 
-class InspectedFolder(BaseModel):
+class InspectedFolder(RequestBody):
     """A folder of the server whose images are scored: those there now, or as they come."""
 
     folder: str
@@ -58,13 +58,13 @@ class InspectedFolder(BaseModel):
     settle_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
 
 
-class NewThreshold(BaseModel):
+class NewThreshold(RequestBody):
     """A threshold; null goes back to the calibrated one."""
 
     threshold: Annotated[float | None, Field(ge=-1e6, le=1e6)]
 
 
-class VerdictOfImages(BaseModel):
+class VerdictOfImages(RequestBody):
     """What people decided about images; null takes it back."""
 
     ids: Annotated[list[str], Field(min_length=1, max_length=1000)]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -16,7 +16,7 @@ from nearsight.server.errors import Problem
 from nearsight.server.inputs import ImageInput, read_form
 from nearsight.server.routes.items import page_of_items
 from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
-from nearsight.server.schemas import IMAGES_FORM
+from nearsight.server.schemas import IMAGES_FORM, RequestBody
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
 from nearsight.services import classifiers
@@ -34,7 +34,7 @@ Ids = Annotated[list[str], Field(max_length=_MAX_IDS)]
 Doubtful = Literal["refuse", "merge", "drop", "keep"]
 
 
-class ClassifierRequest(BaseModel):
+class ClassifierRequest(RequestBody):
     """See `Collection.fit_classifier`."""
 
     key: Key = DEFAULT_KEY
@@ -46,19 +46,19 @@ class ClassifierRequest(BaseModel):
     use_unlabeled: bool = False
 
 
-class SavedCopy(BaseModel):
+class SavedCopy(RequestBody):
     """The classifier to keep under another name."""
 
     source: str = classifiers.DEFAULT
 
 
-class PredictionRequest(BaseModel):
+class PredictionRequest(RequestBody):
     """Images of the collection to label."""
 
     ids: Ids
 
 
-class SavedPredictions(BaseModel):
+class SavedPredictions(RequestBody):
     """Where to save predicted labels; see `nearsight classify predict --save-as`."""
 
     save_as: Key

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from nearsight.analyses.clusters import Clustering
@@ -12,6 +12,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.routes.analyses import latest_result
 from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.cluster_edits import ClusterEdits
 from nearsight.services.documents import edited_clusters_document
@@ -24,7 +25,7 @@ _Revision = Annotated[
 ]
 
 
-class RevisedClusters(BaseModel):
+class RevisedClusters(RequestBody):
     """An edit of the clusters."""
 
     revision: _Revision = None

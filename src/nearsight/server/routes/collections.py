@@ -4,13 +4,14 @@ import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from nearsight.collection import Collection
 from nearsight.errors import NearsightError
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem, problem_of
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 
 # How long the list waits for a collection in a database.
@@ -19,7 +20,7 @@ _LISTED_S = 3.0
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 
-class NewCollection(BaseModel):
+class NewCollection(RequestBody):
     """What a collection is created with."""
 
     name: str

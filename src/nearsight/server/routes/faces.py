@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from nearsight.faces import FaceBank, verify
@@ -22,7 +22,7 @@ from nearsight.server.inputs import (
     read_json,
 )
 from nearsight.server.routes.jobs import accepted
-from nearsight.server.schemas import FACE_IMAGES, NAMED_FACE_IMAGES
+from nearsight.server.schemas import FACE_IMAGES, NAMED_FACE_IMAGES, RequestBody
 from nearsight.server.service import Service
 from nearsight.services.faces import (
     enrollment_document,
@@ -48,21 +48,21 @@ _Faces = Annotated[list[str], Field(min_length=1, max_length=10_000)]
 _PersonIds = Annotated[list[str], Field(min_length=1, max_length=1000)]
 
 
-class FacesRequest(BaseModel):
+class FacesRequest(RequestBody):
     """See `FaceBank.group`; `where` says in which images to look."""
 
     where: str | None = None
     false_match_rate: _Rate = None
 
 
-class NewPersonName(BaseModel):
+class NewPersonName(RequestBody):
     """A name for a group or person; that of another person joins the two."""
 
     id: str
     name: _Name
 
 
-class FaceChoice(BaseModel):
+class FaceChoice(RequestBody):
     """Faces by their ids."""
 
     faces: _Faces
@@ -74,27 +74,27 @@ class NamedFaces(FaceChoice):
     name: _Name | None = None
 
 
-class Merge(BaseModel):
+class Merge(RequestBody):
     """Persons and groups that are one person."""
 
     ids: Annotated[list[str], Field(min_length=2, max_length=1000)]
     name: _Name | None = None
 
 
-class Hiding(BaseModel):
+class Hiding(RequestBody):
     """Persons and groups to hide, or to show again."""
 
     ids: _PersonIds
     hidden: bool = True
 
 
-class DecisionUndo(BaseModel):
+class DecisionUndo(RequestBody):
     """The change to take back, if it is the latest; by default whichever is the latest."""
 
     change: str | None = None
 
 
-class Forgetting(BaseModel):
+class Forgetting(RequestBody):
     """What to remove without a trace: exactly one of these."""
 
     ids: _PersonIds | None = None

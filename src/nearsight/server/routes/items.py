@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import Response, StreamingResponse
 
@@ -28,7 +28,7 @@ from nearsight.server.inputs import (
     read_form,
     read_json,
 )
-from nearsight.server.schemas import ITEMS
+from nearsight.server.schemas import ITEMS, RequestBody
 from nearsight.server.service import Service
 from nearsight.server.uploads import UploadedImage, add_uploads
 from nearsight.services.cluster_edits import cluster_condition
@@ -46,7 +46,7 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 _SANDBOX = "default-src 'none'; sandbox"
 
 
-class NewMetadata(BaseModel):
+class NewMetadata(RequestBody):
     """Metadata of one or many images; null removes a key."""
 
     metadata: dict[str, str | float | bool | None]
@@ -54,20 +54,20 @@ class NewMetadata(BaseModel):
     where: str | None = None
 
 
-class MetadataUndo(BaseModel):
+class MetadataUndo(RequestBody):
     """The change of metadata to take back; without a number, the last one."""
 
     change: int | None = None
 
 
-class CopiedImages(BaseModel):
+class CopiedImages(RequestBody):
     """Images of another collection, by their ids."""
 
     source: str
     ids: list[str] = Field(max_length=MAX_PAGE)
 
 
-class NamedImages(BaseModel):
+class NamedImages(RequestBody):
     """Images by their ids, or by a filter."""
 
     ids: list[str] | None = None

@@ -7,23 +7,24 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from nearsight.errors import InvalidParameterError
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.jobs import ENDED, Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
-class IndexRequest(BaseModel):
+class IndexRequest(RequestBody):
     """A folder below a root of the service, such as ``archive/2024``."""
 
     folder: str
-    exclude: list[str] = []
+    exclude: list[str] = Field([])
     include_hidden: bool = False
     prune: bool = False
     metadata: dict[str, str | float | bool] | None = None

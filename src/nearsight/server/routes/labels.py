@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from nearsight.analyses import label_queue
@@ -15,6 +15,7 @@ from nearsight.server.routes.analyses import latest_result
 from nearsight.server.routes.classify import Doubtful, Ids, Key, shown_prediction
 from nearsight.server.routes.items import page_of_items
 from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services import classifiers
 from nearsight.services.label_queues import LEASE_S, MAX_LEASE_S, LabelQueue
@@ -35,7 +36,7 @@ _MOST_CHECKED_AT_ONCE = 500
 QueryKey = Annotated[str, Query(max_length=63)]
 
 
-class NewLabel(BaseModel):
+class NewLabel(RequestBody):
     """A label for images, named by ids or by a filter; null takes their label away."""
 
     ids: Ids | None = None
@@ -43,46 +44,46 @@ class NewLabel(BaseModel):
     label: str | None
 
 
-class LabelChanges(BaseModel):
+class LabelChanges(RequestBody):
     """Changes that are written together; each can be undone alone."""
 
     key: Key = DEFAULT_KEY
     changes: list[NewLabel] = Field(min_length=1, max_length=100)
 
 
-class Classes(BaseModel):
+class Classes(RequestBody):
     """The classes in the order of their keys."""
 
     key: Key = DEFAULT_KEY
     classes: list[str] = Field(max_length=MAX_CLASSES)
 
 
-class LabelUndo(BaseModel):
+class LabelUndo(RequestBody):
     """The change to take back; without a number, the last one."""
 
     key: Key = DEFAULT_KEY
     change: int | None = None
 
 
-class Confirmation(BaseModel):
+class Confirmation(RequestBody):
     """Images whose label is right."""
 
     key: Key = DEFAULT_KEY
     ids: Ids
 
 
-class QueueRequest(BaseModel):
+class QueueRequest(RequestBody):
     """How many images to label next, and which not; with a labeler, others do not get them meanwhile."""
 
     key: Key = DEFAULT_KEY
     n: int = Field(12, ge=1, le=200)
-    skipped: Ids = []
+    skipped: Ids = Field([])
     labeler: str | None = Field(None, min_length=1, max_length=100)
     lease_s: float = Field(LEASE_S, gt=0, le=MAX_LEASE_S)
     held: Ids = Field([], description="Images that this labeler still has; the lease goes on.")
 
 
-class CheckRequest(BaseModel):
+class CheckRequest(RequestBody):
     """See `Collection.check_labels`."""
 
     key: Key = DEFAULT_KEY

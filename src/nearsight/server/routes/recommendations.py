@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
@@ -13,7 +13,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import media_type, read_form, read_json
 from nearsight.server.routes.jobs import StartAnalysis
-from nearsight.server.schemas import BASKETS
+from nearsight.server.schemas import BASKETS, RequestBody
 from nearsight.server.service import Service
 from nearsight.server.uploads import write_file
 from nearsight.services.csv_tables import read_baskets
@@ -42,7 +42,7 @@ _MAX_HISTORY = 100
 _MAX_EACH = 200
 
 
-class Rules(BaseModel):
+class Rules(RequestBody):
     """How images are recommended; see `nearsight.Collection.recommend`."""
 
     k: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -64,7 +64,7 @@ class Rules(BaseModel):
         return RecommendationOptions(self.k, self.where, self.rule, self.diversity, self.include_new_items)
 
 
-class SavedRules(BaseModel):
+class SavedRules(RequestBody):
     """The rules that are saved with a collection."""
 
     rules: list[str] = Field(max_length=MAX_RULES)

@@ -23,7 +23,7 @@ from nearsight.server.inputs import (
     read_form,
     read_json,
 )
-from nearsight.server.schemas import SEARCH, SEARCH_KEYS
+from nearsight.server.schemas import SEARCH, SEARCH_KEYS, refuse_unknown
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs, while_connected
 from nearsight.services.cluster_edits import cluster_condition
@@ -48,6 +48,7 @@ async def search(request: Request, name: str) -> Response:
     """
     service: Service = request.app.state.service
     body, images, unwanted = await _read(request, service.settings.max_images)
+    refuse_unknown(body, SEARCH_KEYS)
     k, offset = _whole(body, "k", 10, 1, MAX_MATCHES), _whole(body, "offset", 0, 0, _MAX_OFFSET)
     text, where = _text(body, "text"), _text(body, "where")
     ids, not_ids, not_texts = (_texts(body, field) for field in ("id", "not_id", "not_text"))

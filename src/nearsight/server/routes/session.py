@@ -1,15 +1,15 @@
 """The session of the page: a cookie, since images and event streams cannot send a header."""
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
 from nearsight.server.auth import COOKIE
+from nearsight.server.schemas import RequestBody
 
 router = APIRouter(prefix="/v1/session", tags=["session"])
 
 
-class SessionRequest(BaseModel):
+class SessionRequest(RequestBody):
     """A key, once."""
 
     key: str

@@ -3,18 +3,19 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.routes.analyses import latest_result
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.trash import Trash, TrashEntry, certainly_redundant
 
 router = APIRouter(prefix="/v1/collections/{name}/trash", tags=["images"])
 
 
-class TrashRequest(BaseModel):
+class TrashRequest(RequestBody):
     """What goes into the trash: either images by ids, or what is certainly redundant beside kept images."""
 
     ids: list[str] | None = Field(None, min_length=1, max_length=10_000)

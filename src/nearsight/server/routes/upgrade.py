@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from nearsight.collection.upgrade import abandon
 from nearsight.collection.upgrade_state import UpgradeState
@@ -12,13 +12,14 @@ from nearsight.server.errors import Problem
 from nearsight.server.routes.analyses import latest_result
 from nearsight.server.routes.classify import Key
 from nearsight.server.routes.jobs import StartAnalysis
+from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.upgrade import commit_upgrade, roll_back
 
 router = APIRouter(prefix="/v1/collections/{name}/upgrade", tags=["collections"])
 
 
-class UpgradeRequest(BaseModel):
+class UpgradeRequest(RequestBody):
     """Where a collection moves, and what decides."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, description="An alias of `GET /v1/models`.")]
