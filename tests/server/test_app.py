@@ -84,7 +84,7 @@ def test_a_worker_that_has_died_is_told(serve):
 
 
 def test_every_answer_has_an_id_and_strict_headers(client):
-    for path in ("/health", "/nowhere", "/v1/models"):
+    for path in ("/", "/health", "/nowhere", "/v1/models"):
         headers = client.get(path).headers
         assert "unsafe" not in headers["content-security-policy"]
         assert "default-src 'none'" in headers["content-security-policy"]

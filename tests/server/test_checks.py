@@ -140,6 +140,12 @@ def test_a_model_that_is_named_by_a_path_opens_no_file(service, tmp_path):
     assert "passwd" not in trace
 
 
+def test_a_model_is_not_named_by_its_place(service, model):
+    words = ("-d", json.dumps({"model": str(model), "input": "x"}), f"{service.url()}/v1/embeddings")
+    status, body = curl(*words)
+    assert (status, json.loads(body)["error"]["code"]) == (404, "model_not_found")
+
+
 def test_outside_of_loopback_it_starts_only_with_a_key(tmp_path):
     words = ["serve", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path)]
     command = [sys.executable, "-m", "nearsight", *words]
@@ -163,10 +169,11 @@ def test_no_url_reaches_what_only_this_machine_can_reach(client):
         port = inside.getsockname()[1]
         for url in ("file:///etc/passwd", *(f"http://{h}{p}/a.jpg" for h in hosts for p in ("", f":{port}"))):
             answer = client.post("/v1/embeddings", json={"input": url, "modality": "image"})
-            calls.append((url, answer.status_code))
+            # By its address, before anybody is asked: a port that nobody listens at says nothing.
+            calls.append((url, answer.status_code, "of a public address" in answer.text))
         with pytest.raises(TimeoutError):
             inside.accept()
-    assert {status for _, status in calls} == {400}, calls
+    assert {call[1:] for call in calls} == {(400, True)}, calls
 
 
 def test_a_body_without_end_is_refused_in_no_memory(service, client):

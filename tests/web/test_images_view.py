@@ -55,6 +55,12 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
     assert "40 images" in page.locator("main").inner_text()
     page.get_by_label("red03.png", exact=True).dblclick()
     page.get_by_role("dialog").get_by_text("1 of 40").or_(page.get_by_text("4 of 40")).wait_for()
+    # Also without keys, as on a phone.
+    title = page.get_by_role("dialog").locator("h2").inner_text()
+    page.get_by_role("button", name="Next image").click()
+    page.wait_for_function(f"() => document.querySelector('dialog h2').textContent !== '{title}'")
+    page.get_by_role("button", name="Previous image").click()
+    page.wait_for_function(f"() => document.querySelector('dialog h2').textContent === '{title}'")
     page.get_by_role("button", name="More like this").click()
     page.wait_for_function("() => document.querySelector('.cell span')?.textContent.includes('·')")
     assert all("red" in title for title in titles(page)[:10])
@@ -70,6 +76,8 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
     page.reload()
     page.wait_for_function(FIRST_TEN_ARE_BLUE)
     assert page.locator(".chip.minus").count() == 1
+    # The score of several parts is no similarity.
+    assert not any("·" in title for title in titles(page))
 
 
 def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):

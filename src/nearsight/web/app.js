@@ -58,6 +58,9 @@ function App() {
   // What is selected, and what can be undone, belongs to one collection.
   useEffect(() => { selection.clear(); setDone(); }, [route.collection]);
 
+  // On a narrow screen the views are a line that scrolls.
+  useEffect(() => document.querySelector(".views [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [route.view, Boolean(collections)]);
+
   if (error?.status === 401) return html`<${SignIn} done=${load} />`;
   if (!collections) return html`<${Wait} error=${error} />`;
   const collection = collections.find(({ name }) => name === route.collection);

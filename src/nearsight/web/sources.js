@@ -67,9 +67,11 @@ export class Matches extends PagedSource {
   async read(page) {
     const { hits, next, bridge } = await this.collection.search(this.query, { k: PAGE, offset: page * PAGE, signal: this.signal });
     // How many there are is known when the last page has come.
-    this.count = Math.max(this.count, page * PAGE + hits.length + (next ? PAGE : 0));
+    this.count = Math.max(this.count, Math.min(page * PAGE + hits.length + (next ? PAGE : 0), this.collection.images));
     if (!next) this.count = page * PAGE + hits.length;
     this.bridge = bridge;
-    return hits.map((hit) => this.cell(hit, `${hit.similarity.toFixed(3)}${hit.by === "bridge" ? " (estimated)" : ""}`));
+    // Of a query of several parts, the number is a score of no scale that a person knows.
+    const { text, parts, notText } = this.query, isSimilarity = Boolean(text) + parts.length + notText.length === 1;
+    return hits.map((hit) => this.cell(hit, isSimilarity ? `${hit.similarity.toFixed(3)}${hit.by === "bridge" ? " (estimated)" : ""}` : ""));
   }
 }

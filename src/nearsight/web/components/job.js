@@ -29,7 +29,7 @@ export function useJob(done) {
 
 export function JobBar({ job }) {
   return html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress" />
-    <span class="soft">${job.message || "waiting"}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}</span>`;
+    <span class="soft">${job.message || (job.state === "queued" ? "waiting for its turn" : "starting")}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}</span>`;
 }
 
 export function JobProgress({ job, title, stop = "Cancel" }) {

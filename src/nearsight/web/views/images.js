@@ -1,7 +1,9 @@
 // Browse and search: words, dropped, pasted or chosen images, several with plus and minus, and filters.
 
+import { service } from "../api.js";
 import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
+import { JobProgress, OPEN, useFollowed } from "../components/job.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
 import { announce, count, Empty, Failure, html, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useRef, useState, written } from "../ui.js";
@@ -24,10 +26,11 @@ const fromAddress = ({ not, like, unlike, ...rest }) => ({
 const idsOf = (parts, not) => parts.filter(({ id, isNot }) => id && Boolean(isNot) === not).map(({ id }) => id).join(",");
 const toAddress = ({ notText, parts, ...rest }) => ({ ...rest, not: notText.join("|"), like: idsOf(parts, false), unlike: idsOf(parts, true) });
 
-export function Images({ collection, query: inAddress, selection }) {
+export function Images({ collection, query: inAddress, selection, reload }) {
   const [query, setQuery] = useState(fromAddress(inAddress));
   const [source, setSource] = useState();
   const [error, setError] = useState();
+  const [isWaiting, setIsWaiting] = useState(true);
   const [size, setSize] = useState(localStorage.size ?? "medium");
   const isSearch = Boolean(query.text || query.parts.length || query.notText.length);
   const isPart = query.where || query.cluster || isSearch;
@@ -41,11 +44,13 @@ export function Images({ collection, query: inAddress, selection }) {
   }), [inAddress]);
   useEffect(() => {
     const stop = new AbortController();
+    setIsWaiting(true);
     const next = isSearch ? new Matches(collection, query, stop.signal) : new Listing(collection, query);
     next.open().then(
       // An answer that comes after the next question is old: a listing, too, which nothing stops.
-      () => { if (stop.signal.aborted) return; setSource(next); setError(); announce(isSearch ? count(next.count, "match", "matches") : count(next.count, "image")); },
-      (failure) => stop.signal.aborted || setError(failure),
+      () => { if (stop.signal.aborted) return; setSource(next); setError(); setIsWaiting(false); announce(isSearch ? count(next.count, "match", "matches") : count(next.count, "image")); },
+      // What is still shown would be taken for the answer.
+      (failure) => { if (stop.signal.aborted) return; setSource(); setError(failure); setIsWaiting(false); },
     );
     stay(collection, "images", toAddress(query));
     return () => stop.abort();
@@ -64,8 +69,9 @@ export function Images({ collection, query: inAddress, selection }) {
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} ...${{ collection, query, change, addFiles, selection }} />
     <${Failure} error=${error} />
+    <${Adding} ...${{ collection, reload }} />
     ${model && html`<${Moving} ...${{ model, query, change }} bridge=${source?.bridge} />`}
-    <div class="line"><span class="soft">${source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space" />
+    <div class="line"><span class="soft">${isWaiting ? "Searching…" : source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space" />
       <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
     ${source?.count === 0 && html`<${Empty} title=${isPart ? "No image matches" : "No image yet"}>
@@ -105,7 +111,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       <button class="main">Search</button>
       <button type="button" onClick=${() => file.current.click()}>Image…</button>
       <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
-      <button type="button" disabled=${!selection.size} onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>
+      ${selection.size > 0 && html`<button type="button" onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>`}
       <button type="button" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
     </div>
     ${showsFilter && html`<label class="filter">Only images with <input ...${written(where, setWhere)} spellcheck="false"
@@ -122,6 +128,16 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       ${query.by && html`<${Chip} take=${() => change({ by: "" })}>by ${query.by}<//>`}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
   </div>`;
+}
+
+/** A folder that is being added: images appear when its job has ended. */
+function Adding({ collection, reload }) {
+  const [running] = useAnswer(() => service.get("jobs").then(({ jobs }) => jobs.find((job) =>
+    job.collection === collection.name && job.kind === "index" && OPEN.includes(job.state))), [collection.name]);
+  const [told, setTold] = useState();
+  const job = told ?? running;
+  useFollowed(job, (next) => { setTold(next); if (!OPEN.includes(next.state)) reload(); });
+  return job && html`<${JobProgress} job=${job} title=${`Adding ${job.args?.folder ?? "images"}`} />`;
 }
 
 /** While a collection moves to another model, either searches. The new one compares images only, of which some have no vector of it yet. */
