@@ -450,12 +450,12 @@ def test_an_upload_may_cost_no_more_than_any_image(serve):
 
 def test_a_member_that_is_misspelled_is_refused_wherever_it_is_sent(client):
     client.post(ROUTE, json={"name": "photos"})
-    problem = client.post(f"{ROUTE}/photos/search", json={"vector": [0.1] * DIM, "wher": "width > 9"})
+    problem = client.post(f"{ROUTE}/photos/search", json={"vector": [0.1] * DIM, "where_": "width > 9"})
     assert problem.status_code == 422
-    assert "'wher' is not known here; did you mean where" in problem.json()["detail"]
-    problem = client.post(f"{ROUTE}/photos/items/delete", json={"ids": [], "wher": "width > 9"})
-    assert (problem.status_code, problem.json()["error"]["param"]) == (422, "body.wher")
-    assert problem.json()["detail"].startswith("body.wher is not known here")
+    assert "'where_' is not known here; did you mean where" in problem.json()["detail"]
+    problem = client.post(f"{ROUTE}/photos/items/delete", json={"ids": [], "where_": "width > 9"})
+    assert (problem.status_code, problem.json()["error"]["param"]) == (422, "body.where_")
+    assert problem.json()["detail"].startswith("body.where_ is not known here")
     described = client.get("/openapi.json").json()
     for path, operations in described["paths"].items():
         for operation in operations.values():
