@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.image_conditions import ImageConditions
-from nearsight.analyses.labeled_images import Contradictions, LabeledImages, embed_labeled, read_labeled
+from nearsight.analyses.labeled_images import (
+    Contradictions,
+    LabeledImages,
+    embed_labeled,
+    examples_of,
+    read_labeled,
+)
 from nearsight.artifacts import read_artifact, write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vectors
@@ -262,7 +268,7 @@ def fit_classifier(
     -----
     Memory: the vectors of the labeled images, 4 bytes a number. For the time see `FewShotClassifier`.
     """
-    names = _examples(labels, examples_per_class, random_state)
+    names = examples_of(labels, examples_per_class, random_state)
     images = read_labeled(
         collection,
         {name: labels[name] for name in names},
@@ -330,7 +336,7 @@ def fit_classifier_on_files(
     **parameters: Any,
 ) -> FittedClassifier:
     """Fit a classifier on labeled files, without a collection; see `fit_classifier`."""
-    names = _examples(labels, examples_per_class, random_state)
+    names = examples_of(labels, examples_per_class, random_state)
     images = embed_labeled(embedder, {name: labels[name] for name in names}, contradictions=contradictions)
     spec = embedder.backend.spec
     classifier = FittedClassifier.fit(images, spec.fingerprint, spec.id, **parameters)
@@ -490,20 +496,3 @@ def predicted(
     if classifier:
         return classifier.predict(X, ids, paths)
     return [Prediction(id, path, "", 0.0, True) for id, path in zip(ids, paths, strict=True)]
-
-
-def _examples(labels: Mapping[str, str], examples_per_class: int | None, random_state: int) -> list[str]:
-    """Return the names of all labeled images, or of some of each class."""
-    if examples_per_class is None:
-        return list(labels)
-    if examples_per_class < 1:
-        raise InvalidParameterError(f"examples_per_class is {examples_per_class}; it must be at least 1")
-    rng = np.random.default_rng(random_state)
-    names_by_label: dict[str, list[str]] = {}
-    for name in sorted(labels):
-        names_by_label.setdefault(labels[name], []).append(name)
-    return [
-        names[i]
-        for names in names_by_label.values()
-        for i in sorted(rng.choice(len(names), min(examples_per_class, len(names)), replace=False))
-    ]

@@ -206,3 +206,20 @@ def _ids_by_name(collection: Collection, names: Mapping[str, str]) -> dict[str, 
         if len(matches) == 1:
             ids[name] = matches.pop()
     return ids
+
+
+def examples_of(labels: Mapping[str, str], examples_per_class: int | None, random_state: int) -> list[str]:
+    """Return the names of all labeled images, or of some of each class."""
+    if examples_per_class is None:
+        return list(labels)
+    if examples_per_class < 1:
+        raise InvalidParameterError(f"examples_per_class is {examples_per_class}; it must be at least 1")
+    rng = np.random.default_rng(random_state)
+    names_by_label: dict[str, list[str]] = {}
+    for name in sorted(labels):
+        names_by_label.setdefault(labels[name], []).append(name)
+    return [
+        names[i]
+        for names in names_by_label.values()
+        for i in sorted(rng.choice(len(names), min(examples_per_class, len(names)), replace=False))
+    ]
