@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.client.operations import collection_path, finished
+from nearsight.client.operations import collection_path, finished, item_of
 from nearsight.client.requests import Named, Operation, Request
+
+if TYPE_CHECKING:
+    from nearsight.analyses.outliers import Outlier
 
 _NO_CLUSTER = 65535
 
@@ -212,6 +216,68 @@ def audit(
 def latest_audit(collection: Named) -> Operation[dict[str, Any]]:
     """Return the latest audit."""
     return (yield from _get(collection, "audit"))
+
+
+def advise_dimension(
+    collection: Named, labels: str | None = None, *, keep: float | None = None
+) -> Operation[dict[str, Any]]:
+    """Say how many numbers of a vector are enough.
+
+    Parameters
+    ----------
+    labels : str, optional
+        Judge by labels: ``folder`` (of each image), or a metadata key; by default by neighbors.
+    keep : float, optional
+        Without labels: the share of the ten nearest neighbors to keep, by default 0.9.
+
+    Returns
+    -------
+    dict
+        As ``nearsight dimension --json`` prints it.
+    """
+    yield from _run(collection, "dimension", {"labels": labels, "keep": keep})
+    return (yield from _get(collection, "dimension"))
+
+
+def monitor(
+    collection: Named,
+    new: str | None = None,
+    *,
+    since: date | None = None,
+    by: Sequence[str] = (),
+    where: str | None = None,
+) -> Operation[dict[str, Any]]:
+    """Say whether new images are still like the known ones; the service notes the result for the next run.
+
+    Parameters
+    ----------
+    new : str, optional
+        A filter of the new images.
+    since : date or datetime, optional
+        Instead: when the first of them was added; UTC unless it has a zone.
+    by : sequence of str
+        Metadata keys whose values may have become more frequent; by default the saved clusters.
+    where : str, optional
+        A filter of the known images; by default all that are not new.
+
+    Returns
+    -------
+    dict
+        As ``nearsight monitor --json`` prints it.
+    """
+    moment = None if since is None else since.isoformat()
+    yield from _run(collection, "monitor", {"new": new, "since": moment, "by": list(by), "where": where})
+    return (yield from _get(collection, "monitor"))
+
+
+def outliers(collection: Named, k: int = 20, *, where: str | None = None) -> "Operation[list[Outlier]]":
+    """Return the most unusual images; see `Collection.outliers`."""
+    from nearsight.analyses.outliers import Outlier
+
+    yield from _run(collection, "outliers", {"k": k, "where": where})
+    ranked = (yield from _get(collection, "outliers"))["items"]
+    distances = [facts.pop("distance") for facts in ranked]
+    return [Outlier(item_of(facts), each) for facts, each in zip(ranked, distances, strict=True)]
 
 
 def _run(collection: Named, kind: str, options: Mapping[str, Any]) -> Operation[dict[str, Any]]:

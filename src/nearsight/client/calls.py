@@ -10,6 +10,7 @@ from nearsight.client import (
     anomaly_operations,
     face_operations,
     label_operations,
+    maintenance_operations,
     operations,
     recommendation_operations,
     upgrade_operations,
@@ -134,6 +135,11 @@ class CollectionCalls:
     map = Call(analysis_operations.map)
     audit = Call(analysis_operations.audit)
     latest_audit = Call(analysis_operations.latest_audit)
+    advise_dimension = Call(analysis_operations.advise_dimension)
+    monitor = Call(analysis_operations.monitor)
+    outliers = Call(analysis_operations.outliers)
+
+    compact = Call(maintenance_operations.compact)
 
     labels = Call(label_operations.labels)
     set_labels = Call(label_operations.set_labels)

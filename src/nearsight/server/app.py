@@ -28,6 +28,7 @@ from nearsight.server.routes import (
     items,
     jobs,
     labels,
+    maintenance,
     models,
     page,
     recommendations,
@@ -59,6 +60,7 @@ _ROUTES = (
     recommendations,
     faces,
     upgrade,
+    maintenance,
     page,
 )
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)

@@ -32,7 +32,16 @@ from nearsight.store import Filter, is_directory, locate, shown_uri
 from nearsight.text_format import plain
 
 # Those that keep a result here, in a file each.
-_ANALYSES = ("audit", "clusters", "duplicates", "map", "recommendations")
+_ANALYSES = (
+    "audit",
+    "clusters",
+    "dimension",
+    "duplicates",
+    "map",
+    "monitor",
+    "outliers",
+    "recommendations",
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.
 _MOST_ORDERS = 8

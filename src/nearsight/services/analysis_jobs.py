@@ -80,6 +80,40 @@ def audit(args: Mapping[str, Any]) -> dict[str, Any]:
     return {"issues": len(document["issues"]), "counts": document["counts"], "images": document["images"]}
 
 
+def compact(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Rewrite the collection into fewer and larger files."""
+    from nearsight.services.collections import compacted
+
+    return compacted(_collection(args))
+
+
+def dimension(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how many numbers of a vector are enough."""
+    from nearsight.evaluation import advise_dimension
+
+    collection = _collection(args)
+    advice = advise_dimension(collection, _labels(collection, args.get("labels")), **_given(args, "keep"))
+    _write(args, documents.dimension_document(advice))
+    return {"advised_dim": advice.advised_dim, "rule": advice.rule}
+
+
+def monitor(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Say whether new images are still like the known ones."""
+    from nearsight.services.monitor import monitor as compare
+    from nearsight.services.monitor import monitoring_document
+
+    result = compare(_collection(args), args["new"], known=args.get("where"), by=args.get("by") or ())
+    _write(args, monitoring_document(result))
+    return {"known": result.n_known, "new": result.n_new, "advice": result.advice}
+
+
+def outliers(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Rank the images by how unusual they are."""
+    found = _collection(args).outliers(**_given(args, "k", "where"))
+    _write(args, documents.outliers_document(found))
+    return {"images": len(found)}
+
+
 def classifier(args: Mapping[str, Any]) -> dict[str, Any]:
     """Fit a classifier on labels."""
     from nearsight.services.classifiers import fit_on_labels
@@ -179,17 +213,14 @@ def faces(args: Mapping[str, Any]) -> dict[str, Any]:
 
 def upgrade(args: Mapping[str, Any]) -> dict[str, Any]:
     """Move the collection to another model; the result names models by alias, and files without folders."""
-    from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
     from nearsight.services.upgrade import upgrade as move
     from nearsight.services.upgrade import upgrade_document
 
-    collection, key = _collection(args), args.get("labels")
-    # A key of that name is a key, whatever folders this process stands beside.
-    labels = labels_by_folder(collection) if key == "folder" else key and labels_by_key(collection, key)
+    collection = _collection(args)
     report = move(
         collection,
         args["model_name"],
-        labels=labels or None,
+        labels=_labels(collection, args.get("labels")),
         missing=args["missing"],
         only_sample=args["dry_run"],
         allow_worse=args["force"],
@@ -212,6 +243,15 @@ def _collection(args: Mapping[str, Any]) -> Collection:
         device=args.get("device", "auto"),
         cache_dir=None if cache_dir is None else Path(cache_dir),
     )
+
+
+def _labels(collection: Collection, key: str | None) -> dict[str, str] | None:
+    """Return labels by id. A key is a key, whatever folders this process stands beside."""
+    from nearsight.analyses.labeled_images import labels_by_folder, labels_by_key
+
+    if key is None:
+        return None
+    return (labels_by_folder(collection) if key == "folder" else labels_by_key(collection, key)) or None
 
 
 def _given(args: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,6 +79,25 @@ def open_or_create(
         return Collection.create(uri, model=backend, storage=storage, device=device, cache_dir=cache_dir)
     require_storage(collection, storage)
     return collection
+
+
+def added_since(time: datetime) -> str:
+    """Return the filter of the images that were added at a time or later; without a zone, it is UTC."""
+    moment = time.astimezone(timezone.utc) if time.tzinfo else time
+    return f"added >= '{moment:%Y-%m-%d %H:%M:%S}'"
+
+
+def compacted(collection: Collection) -> dict[str, Any]:
+    """Compact a collection, and return what that changed as plain data."""
+    before, started = collection.info(), time.perf_counter()
+    collection.compact()
+    seconds, after = time.perf_counter() - started, collection.info()
+    return {
+        "images": after["images"],
+        "size_bytes": after["size_bytes"],
+        "freed_bytes": before["size_bytes"] - after["size_bytes"],
+        "seconds": round(seconds, 3),
+    }
 
 
 def has_collection(uri: str) -> bool:

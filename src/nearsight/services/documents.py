@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from nearsight.analyses.clusters import Clustering
     from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak
     from nearsight.analyses.label_check import LabelCheck
+    from nearsight.analyses.outliers import Outlier
     from nearsight.analyses.recommendations import Recommendations
     from nearsight.estimators.classification import LabelCut
+    from nearsight.evaluation import DimensionAdvice, Estimate
 
 
 def duplicates_document(result: "Duplicates") -> dict[str, Any]:
@@ -175,4 +177,39 @@ def leak_document(leak: "Leak") -> dict[str, Any]:
         else leak.first.paths[:2],  # identical files are one image
         "similarity": leak.similarity,
         "agreement": leak.agreement,
+    }
+
+
+def dimension_document(advice: "DimensionAdvice") -> dict[str, Any]:
+    """Return what lengths of vectors are worth as plain data."""
+    return {
+        "advised_dim": advice.advised_dim,
+        "rule": advice.rule,
+        "method": advice.method,
+        "images": advice.n_images,
+        "dimensions": [
+            {
+                "dim": row.dim,
+                "neighbors_kept": round(row.neighbors_kept.value, 5),
+                "neighbors_kept_interval": _interval(row.neighbors_kept),
+                "recall@1": None if row.recall is None else round(row.recall.value, 5),
+                "recall@1_interval": None if row.recall is None else _interval(row.recall),
+                "bytes_per_vector": row.bytes_per_vector,
+                "search_ms": round(row.search_ms, 4),
+            }
+            for row in advice.rows
+        ],
+    }
+
+
+def _interval(estimate: "Estimate") -> list[float]:
+    return [round(estimate.low, 5), round(estimate.high, 5)]
+
+
+def outliers_document(outliers: "Sequence[Outlier]") -> dict[str, Any]:
+    """Return unusual images as plain data, the most unusual first."""
+    return {
+        "items": [
+            {"id": each.item.id, "path": each.item.path, "distance": each.distance} for each in outliers
+        ]
     }

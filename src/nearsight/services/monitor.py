@@ -162,6 +162,33 @@ def monitor(
     )
 
 
+def monitoring_document(result: Monitoring) -> dict[str, Any]:
+    """Return new images beside known ones as plain data."""
+    return {
+        "known": result.n_known,
+        "new": result.n_new,
+        "unknown_kinds": {
+            "share": round(result.unknown.share, 5),
+            "usual_share": round(result.unknown.usual_share, 5),
+            "p": result.unknown.p,
+            "twice_in_a_row": result.unknown_in_a_row,
+            "images": [{"id": item.id, "path": item.path} for item in result.unknown_items],
+        },
+        "changed_mix": {
+            "p": result.mix.p,
+            "auc": round(result.mix.auc, 5),
+            "mmd": result.mix.mmd,
+            "twice_in_a_row": result.mix_in_a_row,
+        },
+        "growth": [
+            {"value": g.value, "known_share": g.known_share, "new_share": g.new_share, "p": g.p}
+            for g in result.growth
+        ],
+        "pipeline": {"lowest_cosine": result.lowest_cosine, "changed": result.pipeline_changed},
+        "advice": result.advice,
+    }
+
+
 def _noted(file: Path, p_unknown: float, p_mix: float, new: Sequence[str]) -> dict[str, Any]:
     """Append a run to the history, and return the run before of other images.
 

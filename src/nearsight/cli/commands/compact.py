@@ -1,7 +1,5 @@
 """`nearsight compact`."""
 
-import time
-
 import click
 
 from nearsight import text_format
@@ -20,20 +18,12 @@ def compact(run: Run) -> None:
     next one goes on. The search index is built anew if it lacks some thousand images. `index` and `rm` do
     both by themselves now and then.
     """
-    collection = run.open_collection()
-    before, started = collection.info(), time.perf_counter()
-    collection.compact()
-    seconds, after = time.perf_counter() - started, collection.info()
-    n_freed = before["size_bytes"] - after["size_bytes"]
-    run.console.document(
-        {
-            "images": after["images"],
-            "size_bytes": after["size_bytes"],
-            "freed_bytes": n_freed,
-            "seconds": round(seconds, 3),
-        }
-    )
+    from nearsight.services.collections import compacted
+
+    facts = compacted(run.open_collection())
+    run.console.document(facts)
+    n_freed = facts["freed_bytes"]
     change = f"{text_format.size(abs(n_freed))} {'freed' if n_freed >= 0 else 'more, for the search index'}"
     run.console.say(
-        f"{count(after['images'], 'image')} in {text_format.size(after['size_bytes'])} ({change})"
+        f"{count(facts['images'], 'image')} in {text_format.size(facts['size_bytes'])} ({change})"
     )

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,7 @@ from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
-    from nearsight.evaluation import DimensionAdvice, Estimate
+    from nearsight.evaluation import DimensionAdvice
 
 
 @click.command(
@@ -49,43 +49,19 @@ def dimension(run: Run, /, *, labels: str | None, keep: float, report: Path | No
     neighbors. `reduce-dim` and `index --dim` make such a collection.
     """
     from nearsight.evaluation import advise_dimension
+    from nearsight.services.documents import dimension_document
     from nearsight.services.labels import labels_of
 
     collection = run.open_collection()
     by_id = None if labels is None else labels_of(collection, labels)
     advice = advise_dimension(collection, by_id, keep=keep)
-    run.console.document(_document(advice))
+    run.console.document(dimension_document(advice))
     _say(run, advice)
     if report is not None:
         from nearsight.reports.dimension import write_dimension
 
         write_dimension(report, advice, collection.uri)
         run.present_report(report)
-
-
-def _document(advice: "DimensionAdvice") -> dict[str, Any]:
-    return {
-        "advised_dim": advice.advised_dim,
-        "rule": advice.rule,
-        "method": advice.method,
-        "images": advice.n_images,
-        "dimensions": [
-            {
-                "dim": row.dim,
-                "neighbors_kept": round(row.neighbors_kept.value, 5),
-                "neighbors_kept_interval": _interval(row.neighbors_kept),
-                "recall@1": None if row.recall is None else round(row.recall.value, 5),
-                "recall@1_interval": None if row.recall is None else _interval(row.recall),
-                "bytes_per_vector": row.bytes_per_vector,
-                "search_ms": round(row.search_ms, 4),
-            }
-            for row in advice.rows
-        ],
-    }
-
-
-def _interval(estimate: "Estimate") -> list[float]:
-    return [round(estimate.low, 5), round(estimate.high, 5)]
 
 
 def _say(run: Run, advice: "DimensionAdvice") -> None:

@@ -69,12 +69,14 @@ def monitor(
     """
     if (since is None) == (new is None):
         raise click.UsageError("say which images are new: --since DATE, or --new EXPR")
+    from nearsight.services.collections import added_since
     from nearsight.services.monitor import monitor as compare
+    from nearsight.services.monitor import monitoring_document
 
-    expression = new or f"added >= '{since:%Y-%m-%d %H:%M:%S}'"
+    expression = new or added_since(since)
     collection = run.open_collection()
     result = compare(collection, expression, known=where, by=by)
-    run.console.document(_document(result))
+    run.console.document(monitoring_document(result))
     _say(run, result)
     if report is not None:
         from nearsight.reports.monitor import write_monitor
@@ -91,32 +93,6 @@ def monitor(
             advice=result.advice,
         )
         run.present_report(report)
-
-
-def _document(result: "Monitoring") -> dict[str, Any]:
-    return {
-        "known": result.n_known,
-        "new": result.n_new,
-        "unknown_kinds": {
-            "share": round(result.unknown.share, 5),
-            "usual_share": round(result.unknown.usual_share, 5),
-            "p": result.unknown.p,
-            "twice_in_a_row": result.unknown_in_a_row,
-            "images": [{"id": item.id, "path": item.path} for item in result.unknown_items],
-        },
-        "changed_mix": {
-            "p": result.mix.p,
-            "auc": round(result.mix.auc, 5),
-            "mmd": result.mix.mmd,
-            "twice_in_a_row": result.mix_in_a_row,
-        },
-        "growth": [
-            {"value": g.value, "known_share": g.known_share, "new_share": g.new_share, "p": g.p}
-            for g in result.growth
-        ],
-        "pipeline": {"lowest_cosine": result.lowest_cosine, "changed": result.pipeline_changed},
-        "advice": result.advice,
-    }
 
 
 def _facts(result: "Monitoring") -> dict[str, str]:

@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,10 +12,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from nearsight.collection import Collection
 from nearsight.server.auth import requires
+from nearsight.server.errors import Problem
+from nearsight.server.routes.items import item_facts
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
+from nearsight.services.collections import added_since
 from nearsight.services.curation import remaining_issues
 from nearsight.services.duplicate_decisions import DuplicateDecisions
 from nearsight.services.duplicates import present_groups
@@ -22,6 +27,10 @@ from nearsight.services.field_values import field_values
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
 
+LabelSource = Annotated[
+    str | None,
+    Field(max_length=63, description="Judge by labels: `folder` (of each image), or a metadata key."),
+]
 _Rate = Annotated[float | None, Field(gt=0, lt=1)]
 
 
@@ -56,6 +65,31 @@ class AuditRequest(RequestBody):
     where: str | None = None
     split: str | None = None
     false_alarm_rate: _Rate = None
+
+
+class DimensionRequest(RequestBody):
+    """See `nearsight dimension`."""
+
+    labels: LabelSource = None
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
+class MonitorRequest(RequestBody):
+    """Which images are new: by a date or by a filter; see `nearsight monitor`."""
+
+    since: datetime | None = Field(None, description="Added then or later; UTC unless it has a zone.")
+    new: str | None = Field(None, description="A filter, instead of `since`.")
+    by: Annotated[list[str], Field(max_length=20)] = Field(
+        [], description="Metadata whose values may have become more frequent; by default saved clusters."
+    )
+    where: str | None = Field(None, description="The known images; by default all that are not new.")
+
+
+class OutliersRequest(RequestBody):
+    """See `Collection.outliers`."""
+
+    k: Annotated[int, Field(ge=1, le=10_000)] = 20
+    where: str | None = None
 
 
 class Decision(RequestBody):
@@ -206,6 +240,95 @@ async def get_audit(request: Request, name: str) -> dict[str, Any]:
         return {**document, "issues": issues, "counts": counts}
 
     return await service.in_thread(read)
+
+
+@router.post("/dimension", status_code=202, dependencies=[requires("write")])
+async def advise_dimension(
+    request: Request, name: str, start: StartAnalysis, body: DimensionRequest
+) -> dict[str, Any]:
+    """Say how many numbers of a vector are enough, as a job."""
+    service: Service = request.app.state.service
+    await service.in_thread(lambda: require_labels(service.catalog.open(name), body.labels))
+    return await start("dimension", body)
+
+
+@router.get("/dimension", dependencies=[requires("read")])
+async def get_dimension(request: Request, name: str) -> dict[str, Any]:
+    """Return the latest comparison of lengths of vectors."""
+    service: Service = request.app.state.service
+    return await service.in_thread(latest_result, service, name, "dimension")
+
+
+@router.post("/monitor", status_code=202, dependencies=[requires("write")])
+async def compare_new_images(
+    request: Request, name: str, start: StartAnalysis, body: MonitorRequest
+) -> dict[str, Any]:
+    """Say whether new images are still like the known ones, as a job. The next run compares with it."""
+    service: Service = request.app.state.service
+    if (body.since is None) == (body.new is None):
+        raise Problem(400, "say which images are new: by one of since and new", param="new")
+    new = added_since(body.since) if body.since is not None else body.new
+
+    def check() -> None:
+        collection = service.catalog.open(name)
+        collection.count(new)
+        for key in body.by:
+            require_key(collection, key, "by")
+
+    await service.in_thread(check)
+    return await start("monitor", body, new=new)
+
+
+@router.get("/monitor", dependencies=[requires("read")])
+async def get_comparison(request: Request, name: str) -> dict[str, Any]:
+    """Return the latest comparison of new images with known ones."""
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        document = latest_result(service, name, "monitor")
+        for image in document["unknown_kinds"]["images"]:
+            image["path"] = service.catalog.shown_path(image["path"])
+        return document
+
+    return await service.in_thread(read)
+
+
+@router.post("/outliers", status_code=202, dependencies=[requires("write")])
+async def rank_outliers(start: StartAnalysis, body: OutliersRequest) -> dict[str, Any]:
+    """Rank the images by how unusual they are, as a job; there is no threshold."""
+    return await start("outliers", body)
+
+
+@router.get("/outliers", dependencies=[requires("read")])
+async def get_outliers(request: Request, name: str) -> dict[str, Any]:
+    """Return the latest ranking, the most unusual first, without images that have left the collection."""
+    service: Service = request.app.state.service
+
+    def read() -> dict[str, Any]:
+        ranked = latest_result(service, name, "outliers")["items"]
+        found = service.catalog.open(name).items(ids=[each["id"] for each in ranked]) if ranked else ()
+        facts = {item.id: item_facts(service, item) for item in found}
+        return {
+            "items": [
+                {**facts[each["id"]], "distance": each["distance"]} for each in ranked if each["id"] in facts
+            ]
+        }
+
+    return await service.in_thread(read)
+
+
+def require_labels(collection: Collection, labels: str | None) -> None:
+    """Refuse labels that are neither `folder` nor a metadata key."""
+    if labels not in (None, "folder"):
+        require_key(collection, labels, "labels")
+
+
+def require_key(collection: Collection, key: str, param: str) -> None:
+    """Refuse a metadata key that no image has."""
+    known = collection.metadata_types()
+    if key not in known:
+        names = ", ".join(known) or "none"
+        raise Problem(400, f"no image has the metadata {key!r}; known are: {names}", param=param)
 
 
 def latest_result(service: Service, name: str, kind: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 
 def analysis_args(service: Service, name: str, kind: str, body: BaseModel | None = None) -> dict[str, Any]:
     """Return what the job of an analysis works on; a filter that is wrong is refused now, not by the job."""
-    shown = {} if body is None else body.model_dump(exclude_none=True)
+    shown = {} if body is None else body.model_dump(mode="json", exclude_none=True)
     service.catalog.open(name).count(shown.get("where"))
     return {
         **shown,

@@ -9,8 +9,7 @@ from nearsight.collection.upgrade import abandon
 from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
-from nearsight.server.routes.analyses import latest_result
-from nearsight.server.routes.classify import Key
+from nearsight.server.routes.analyses import LabelSource, latest_result, require_labels
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
@@ -23,9 +22,7 @@ class UpgradeRequest(RequestBody):
     """Where a collection moves, and what decides."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, description="An alias of `GET /v1/models`.")]
-    labels: Key | None = Field(
-        None, description="Compare both models by labels: `folder` (of each image), or a metadata key."
-    )
+    labels: LabelSource = None
     missing: Literal["refuse", "keep", "drop"] = Field(
         "refuse", description="With images whose files are gone: stop, estimate their vectors, or leave out."
     )
@@ -51,8 +48,7 @@ async def upgrade_collection(
 
     def old_alias() -> str:
         collection = service.catalog.open(name)
-        if body.labels is not None and body.labels not in {"folder", *collection.metadata_types()}:
-            raise Problem(400, f"there are no metadata {body.labels!r}", param="labels")
+        require_labels(collection, body.labels)
         return service.catalog.model_alias(name, collection)
 
     # The name behind an alias may hold a path; what is told names aliases.

@@ -21,15 +21,10 @@ def rank(run: Run, /, *, k: int, where: str | None) -> None:
     The distance is the mean distance to the nearest other images. The most unusual image comes first. There
     is no threshold: without a set of good images, no image can be called defective.
     """
+    from nearsight.services.documents import outliers_document
+
     outliers = run.open_collection().outliers(k, where=where)
-    run.console.document(
-        {
-            "items": [
-                {"id": outlier.item.id, "path": outlier.item.path, "distance": outlier.distance}
-                for outlier in outliers
-            ]
-        }
-    )
+    run.console.document(outliers_document(outliers))
     rows = [[f"{outlier.distance:.3f}", outlier.item.id[:8], outlier.item.path] for outlier in outliers]
     for line in text_format.table(rows, header=("distance", "id", "path") if rows else ()):
         run.console.say(line)
