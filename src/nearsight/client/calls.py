@@ -8,6 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from nearsight.client import (
     analysis_operations,
     anomaly_operations,
+    customer_operations,
     face_operations,
     label_operations,
     maintenance_operations,
@@ -139,6 +140,10 @@ class CollectionCalls:
     monitor = Call(analysis_operations.monitor)
     outliers = Call(analysis_operations.outliers)
 
+    segment_customers = Call(customer_operations.segment_customers)
+    customer_segments = Call(customer_operations.customer_segments)
+    assign_customers = Call(customer_operations.assign_customers)
+
     compact = Call(maintenance_operations.compact)
 
     labels = Call(label_operations.labels)
@@ -196,6 +201,7 @@ class FaceCalls:
     """What the faces of a collection can be asked."""
 
     find = Call(face_operations.find)
+    export = Call(face_operations.export)
     people = Call(face_operations.people)
     person = Call(face_operations.person)
     images = Call(face_operations.images)

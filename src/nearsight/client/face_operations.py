@@ -3,12 +3,19 @@
 Persons and faces are mappings, as the service tells them; `id` of a person changes with the name.
 """
 
+import io
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
+from nearsight.artifacts import exported
 from nearsight.client.operations import image_files, wait
 from nearsight.client.requests import Named, Operation, Request
+from nearsight.errors import InvalidParameterError
 
 _PAGE = 1000
 
@@ -21,6 +28,27 @@ def find(
     job = (yield Request("POST", _path(faces), json=body)).json()
     yield from wait(faces, job["id"])
     return (yield from people(faces))
+
+
+def export(faces: Named, file: str | Path) -> Operation[int]:
+    """Write all faces to a file; return their number. It is personal data.
+
+    Parameters
+    ----------
+    file : path
+        A ``.json`` file gets everything except the vectors, an ``.npz`` file the vectors with ids, persons
+        and paths.
+    """
+    kind = Path(file).suffix.lower().removeprefix(".")
+    if kind not in ("json", "npz"):
+        raise InvalidParameterError(f"cannot export to {file}: the file must end in .json or .npz")
+    content = (yield Request("GET", _path(faces, "export"), params={"format": kind})).content
+    with exported(Path(file)) as stream:
+        stream.write(content)
+    if kind == "json":
+        return len(json.loads(content)["faces"])
+    with np.load(io.BytesIO(content)) as arrays:
+        return len(arrays["ids"])
 
 
 def people(faces: Named, *, hidden: bool = False, least: int = 2) -> Operation[list[dict[str, Any]]]:

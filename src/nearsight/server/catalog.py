@@ -41,6 +41,7 @@ _ANALYSES = (
     "monitor",
     "outliers",
     "recommendations",
+    "segments",
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Orders of ids that are remembered; of a million images each takes 32 MB.

@@ -323,28 +323,23 @@ TEI = _json(
     }
 )
 
-#: A table of orders.
-BASKETS: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A table with the columns basket and item.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+
+def table_body(columns: str) -> dict[str, Any]:
+    """Return the description of a body that is a table with these columns."""
+    of_server = {"type": "string", "description": "A file of the server, below a root."}
+    one_file = {"type": "object", "required": ["file"], "properties": {"file": _BINARY}}
+    named_file = {"type": "object", "required": ["file"], "properties": {"file": of_server}}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": f"A table with the columns {columns}.",
+            "content": {
+                "multipart/form-data": {"schema": one_file},
+                "text/csv": {"schema": _BINARY},
+                "application/json": {"schema": named_file},
             },
-            "text/csv": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "description": "A file of the server, below a root."}
-                    },
-                }
-            },
-        },
+        }
     }
-}
 
 
 def _face_images(**fields: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -155,15 +156,21 @@ def baskets(args: Mapping[str, Any]) -> dict[str, Any]:
     """Learn what is bought together from a table; an uploaded one is deleted then."""
     from nearsight.services.recommenders import StoredRecommenders
 
-    table = Path(args["table"])
-    try:
-        facts = StoredRecommenders(_collection(args)).fit(args["baskets"], table)
-    except NearsightError as error:
-        # The message names the table, which has another name for clients.
-        raise InvalidParameterError(str(error).replace(str(table), args["title"])) from error
-    if args["is_upload"]:
-        table.unlink(missing_ok=True)
-    return facts
+    with _table(args) as table:
+        return StoredRecommenders(_collection(args)).fit(args["baskets"], table)
+
+
+def segments(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Segment the customers of a table; an uploaded one is deleted then."""
+    from nearsight.services.customer_segments import customer_lines, segmentation_document
+
+    collection = _collection(args)
+    with _table(args) as table:
+        lines, resolution = customer_lines(collection, table)
+        segmentation = collection.segment_customers(lines, **_given(args, "k", "words", "false_alarm_rate"))
+    segmentation.save(args["segments_file"])
+    _write(args, segmentation_document(segmentation, resolution))
+    return {"segments": len(segmentation.segments), "customers": len(segmentation.customers)}
 
 
 def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
@@ -252,6 +259,19 @@ def _labels(collection: Collection, key: str | None) -> dict[str, str] | None:
     if key is None:
         return None
     return (labels_by_folder(collection) if key == "folder" else labels_by_key(collection, key)) or None
+
+
+@contextmanager
+def _table(args: Mapping[str, Any]) -> Iterator[Path]:
+    """Give the table of a job; an uploaded one is deleted when all went well."""
+    table = Path(args["table"])
+    try:
+        yield table
+    except NearsightError as error:
+        # The message names the table, which has another name for clients.
+        raise InvalidParameterError(str(error).replace(str(table), args["title"])) from error
+    if args["is_upload"]:
+        table.unlink(missing_ok=True)
 
 
 def _given(args: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,28 +77,45 @@ def export_faces(bank: "FaceBank", file: Path) -> int:
     ----------
     bank : FaceBank
     file : Path
-        A ``.json`` file gets everything except the vectors, an ``.npz`` file the vectors with ids, persons
-        and paths. It is replaced whole.
+        See `write_faces` for what its ending means. It is replaced whole.
 
     Raises
     ------
     StorageError
         The file cannot be written.
     """
-    faces, vectors = bank.vectors()
     with exported(file) as stream:
-        if file.suffix.lower() == ".json":
-            rows = [plain(asdict(face)) for face in faces]
-            stream.write(json.dumps({"faces": rows}, indent=1).encode("ascii"))
-        else:
-            paths = [face.path.encode("utf-8", "backslashreplace").decode() for face in faces]
-            np.savez(
-                stream,
-                vectors=vectors,
-                ids=np.array([face.id for face in faces]),
-                persons=np.array([face.person for face in faces]),
-                paths=np.array(paths),
-            )
+        return write_faces(stream, bank, file.suffix.lower().removeprefix("."))
+
+
+def write_faces(
+    stream: IO[bytes], bank: "FaceBank", kind: str, shown_path: Callable[[str], str] = str
+) -> int:
+    """Write the faces of a bank; return their number.
+
+    Parameters
+    ----------
+    stream : file
+    bank : FaceBank
+    kind : {"json", "npz"}
+        Everything except the vectors, or the vectors with ids, persons and paths.
+    shown_path : callable
+        How a path is written.
+    """
+    faces, vectors = bank.vectors()
+    faces = [replace(face, path=shown_path(face.path)) for face in faces]
+    if kind == "json":
+        rows = [plain(asdict(face)) for face in faces]
+        stream.write(json.dumps({"faces": rows}, indent=1).encode("ascii"))
+    else:
+        paths = [face.path.encode("utf-8", "backslashreplace").decode() for face in faces]
+        np.savez(
+            stream,
+            vectors=vectors,
+            ids=np.array([face.id for face in faces]),
+            persons=np.array([face.person for face in faces]),
+            paths=np.array(paths),
+        )
     return len(faces)
 
 

@@ -1,7 +1,10 @@
 """Faces over HTTP, with faces that are squares; the worker of the job runs in this process."""
 
 import io
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_quantiles, photograph
 from PIL import Image
@@ -207,11 +210,11 @@ def test_a_key_needs_the_scope_faces(serve):
         assert undo.status_code == status
 
 
-def test_the_client_does_what_the_routes_do(album, monkeypatch):
+def test_the_client_does_what_the_routes_do(album, monkeypatch, tmp_path):
     """Its requests go to the application in this process."""
     from nearsight.client import Client
     from nearsight.client.operations import Answer
-    from nearsight.errors import UnknownIdError
+    from nearsight.errors import InvalidParameterError, UnknownIdError
 
     def ask(self, request):
         answer = album.request(
@@ -234,6 +237,9 @@ def test_the_client_does_what_the_routes_do(album, monkeypatch):
         a, b, *_ = (face["id"] for face in faces.person(ann))
         assert faces.crop(a, side_px=32)[:3] == b"\xff\xd8\xff"
         assert len(faces.images(ann)) == 4
+        assert faces.export(tmp_path / "faces.json") == faces.export(tmp_path / "faces.npz") == 10
+        with pytest.raises(InvalidParameterError, match=r"faces\.csv.*\.json or \.npz"):
+            faces.export(tmp_path / "faces.csv")
         beth = faces.split([a, b], name="Beth")
         assert {person["id"]: person["faces"] for person in faces.people()} == {
             "g2": 4,
@@ -257,3 +263,24 @@ def test_the_client_does_what_the_routes_do(album, monkeypatch):
         assert len(faces.find()) == 3
         with pytest.raises(UnknownIdError):
             faces.person("p-nobody")
+
+
+def test_faces_are_exported_as_the_command_line_does(album, tmp_path):
+    assert album.get(f"{ROUTE}/faces/export").json()["error"]["code"] == "no_result"
+    album.find()
+    post(album, "name", id="g1", name="Ann")
+    bank = FaceBank.open(face_services.bank_directory(album.service.catalog.directory("album")))
+    for kind in ("json", "npz"):
+        assert face_services.export_faces(bank, tmp_path / f"own.{kind}") == 10
+        answer = album.get(f"{ROUTE}/faces/export", params={"format": kind})
+        assert answer.headers["content-disposition"].endswith(f'filename="album-faces.{kind}"')
+        assert str(tmp_path).encode() not in answer.content
+        (tmp_path / f"sent.{kind}").write_bytes(answer.content)
+    own, sent = (json.loads((tmp_path / f"{name}.json").read_text())["faces"] for name in ("own", "sent"))
+    assert [face.pop("path") for face in sent] == [Path(face.pop("path")).name for face in own]
+    assert sent == own
+    assert {face["person"] for face in sent} == {"Ann", ""}
+    with np.load(tmp_path / "own.npz") as own, np.load(tmp_path / "sent.npz") as sent:
+        assert (own["vectors"] == sent["vectors"]).all()
+        assert list(own["ids"]) == list(sent["ids"])
+    assert album.get(f"{ROUTE}/faces/export", params={"format": "csv"}).status_code == 422

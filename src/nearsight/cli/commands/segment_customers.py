@@ -1,9 +1,8 @@
 """`segment-customers`."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +12,7 @@ from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable, shortened
 
 if TYPE_CHECKING:
-    from nearsight.analyses.customer_segments import Segment, Segmentation
+    from nearsight.analyses.customer_segments import Segmentation
 
 
 @click.command(
@@ -61,8 +60,7 @@ def segment_customers(
     who resemble no segment are rejected.
     """
     from nearsight.analyses.customer_segments import Segmentation
-    from nearsight.services.collections import resolve_names
-    from nearsight.services.csv_tables import read_customers
+    from nearsight.services.customer_segments import customer_lines, segmentation_document
 
     fit_options = options.without_none(k=k, words=words, false_alarm_rate=false_alarm_rate)
     if from_file is not None and (fit_options or to_file):
@@ -70,16 +68,14 @@ def segment_customers(
             "--from uses segments as they were saved; combine it only with a CSV file, --html and --open"
         )
     collection = run.open_collection()
-    rows = read_customers(csv)
-    resolution = resolve_names(collection, [image for _, image, _ in rows], csv)
-    lines = [(customer, resolution.ids.get(image, image), weight) for customer, image, weight in rows]
+    lines, resolution = customer_lines(collection, csv)
     if from_file is not None:
         segmentation = collection.assign_customers(Segmentation.load(from_file), lines)
     else:
         segmentation = collection.segment_customers(lines, progress=run.console.progress, **fit_options)
     if to_file is not None:
         segmentation.save(to_file)
-    run.console.document({**_document(segmentation), "ambiguous": resolution.ambiguous})
+    run.console.document(segmentation_document(segmentation, resolution))
     _say(run, segmentation)
     if from_file is not None:
         _say_rejected(run, segmentation)
@@ -98,21 +94,6 @@ def segment_customers(
 
         write_segments(report, collection, segmentation)
         run.present_report(report)
-
-
-def _document(segmentation: "Segmentation") -> dict[str, Any]:
-    return {
-        "segments": [_segment_document(segment) for segment in segmentation.segments],
-        "customers": segmentation.customers,
-        "rejected": segmentation.rejected,
-        "unknown": segmentation.unmatched,
-        "silhouette": segmentation.silhouette,
-    }
-
-
-def _segment_document(segment: "Segment") -> dict[str, Any]:
-    values = asdict(segment)
-    return {"id": values.pop("id"), "size": len(segment.customers), "name": values.pop("name"), **values}
 
 
 def _say(run: Run, segmentation: "Segmentation") -> None:

@@ -1,7 +1,8 @@
 """Faces: find, group, identify; name, confirm, reject, merge, split, hide and forget people."""
 
+import io
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field
@@ -32,6 +33,7 @@ from nearsight.services.faces import (
     person_document,
     person_id,
     verification_document,
+    write_faces,
 )
 
 router = APIRouter(prefix="/v1/collections/{name}/faces", tags=["faces"], dependencies=[requires("faces")])
@@ -157,6 +159,29 @@ async def list_people(
         }
 
     return await _with_bank(request, name, read)
+
+
+@router.get("/export", response_class=Response)
+async def export(
+    request: Request, name: str, kind: Annotated[Literal["json", "npz"], Query(alias="format")] = "json"
+) -> Response:
+    """Return all faces: everything except the vectors as JSON, or the vectors with ids, persons and paths.
+
+    It is personal data like the bank; who is forgotten later stays in it.
+    """
+    service: Service = request.app.state.service
+
+    def write(bank: FaceBank) -> bytes:
+        stream = io.BytesIO()
+        write_faces(stream, bank, kind, service.catalog.shown_path)
+        return stream.getvalue()
+
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": f'attachment; filename="{name}-faces.{kind}"',
+    }
+    media_type = "application/json" if kind == "json" else "application/octet-stream"
+    return Response(await _with_bank(request, name, write), media_type=media_type, headers=headers)
 
 
 @router.get("/people/{id}")

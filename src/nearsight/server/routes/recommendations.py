@@ -4,18 +4,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field
-from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
 from nearsight.collection import Collection
-from nearsight.errors import MetadataError
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
-from nearsight.server.inputs import media_type, read_form, read_json
 from nearsight.server.routes.jobs import StartAnalysis
-from nearsight.server.schemas import BASKETS, RequestBody
+from nearsight.server.schemas import RequestBody, table_body
 from nearsight.server.service import Service
-from nearsight.server.uploads import write_file
+from nearsight.server.tables import sent_table
 from nearsight.services.csv_tables import read_baskets
 from nearsight.services.documents import recommendations_document
 from nearsight.services.recommendation_rules import (
@@ -33,10 +30,10 @@ from nearsight.services.recommendations import (
     recommend_images,
 )
 from nearsight.services.recommenders import StoredRecommenders
-from nearsight.text_format import printable
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["recommendations"])
 
+_BASKETS = table_body("basket and item")
 _MAX_HISTORY = 100
 # Images that are recommended for in one request; more are a job.
 _MAX_EACH = 200
@@ -218,27 +215,14 @@ async def list_baskets(request: Request, name: str) -> dict[str, Any]:
     return {"baskets": await service.in_thread(read)}
 
 
-@router.put("/baskets/{baskets}", status_code=202, dependencies=[requires("write")], openapi_extra=BASKETS)
+@router.put("/baskets/{baskets}", status_code=202, dependencies=[requires("write")], openapi_extra=_BASKETS)
 async def put_baskets(request: Request, start: StartAnalysis, name: str, baskets: str) -> dict[str, Any]:
     """Learn from a table of baskets, as a job; it replaces what has the name."""
     service: Service = request.app.state.service
     collection = await service.in_thread(service.catalog.open, name)
     StoredRecommenders(collection).file(baskets)  # the name is checked before anything is stored
-    title, content = await _table(request)
-    if content is None:
-        table = await service.in_thread(service.catalog.file, title)
-    else:
-        table = service.catalog.table_file(name, baskets).absolute()
-        await service.in_thread(write_file, table, content)
-    try:
-        await service.in_thread(read_baskets, table)
-    except (MetadataError, OSError) as error:
-        raise Problem(
-            400, str(error).replace(str(table), title), code="MetadataError", param="file"
-        ) from None
-    return await start(
-        "baskets", baskets=baskets, table=str(table), title=title, is_upload=content is not None
-    )
+    table = await sent_table(request, name, read_baskets)
+    return await start("baskets", baskets=baskets, **table.job_args())
 
 
 @router.delete("/baskets/{baskets}", status_code=204, dependencies=[requires("write")])
@@ -258,27 +242,3 @@ async def delete_baskets(request: Request, name: str, baskets: str) -> Response:
 def _require(collection: Collection, baskets: str) -> None:
     if not StoredRecommenders(collection).file(baskets).exists():
         raise Problem(404, f"there are no baskets {baskets!r}", code="baskets_not_found", param="baskets")
-
-
-async def _table(request: Request) -> tuple[str, bytes | None]:
-    """Return the name and the content of a table; of a file of the server only the name."""
-    media = media_type(request)
-    if media == "text/csv":
-        return "the table", await request.body()
-    if media == "multipart/form-data":
-        form = await read_form(request, max_files=1)
-        try:
-            file = form.get("file")
-            if isinstance(file, UploadFile):
-                return printable(file.filename or "the table"), await file.read()
-        finally:
-            await form.close()
-    else:
-        named = (await read_json(request)).get("file")
-        if isinstance(named, str) and named:
-            return named, None
-    raise Problem(
-        400,
-        "there is no table; send a file named 'file', text/csv, or JSON with a file of the server",
-        param="file",
-    )
