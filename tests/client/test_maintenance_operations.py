@@ -1,8 +1,18 @@
 """Care of a collection of a service."""
 
+import numpy as np
 import pytest
 
+from fake import FakeBackend
+
 pytest.importorskip("fastapi")
+
+from nearsight import Collection
+from nearsight.collection import CopyReport
+from nearsight.errors import CopyDifferenceError, ServiceError
+from nearsight.server.catalog import CollectionCatalog
+from nearsight.server.errors import Problem
+from nearsight.services.server_settings import ServerSettings
 
 pytestmark = pytest.mark.cluster
 
@@ -20,3 +30,68 @@ def test_a_collection_is_compacted(work, many, stored):
         info["size_bytes"],
     )
     assert (many.vectors(ids) == vectors).all()
+
+
+def test_a_collection_is_copied_and_the_copy_verified(work, many, stored, place):
+    report = many.copy("backup", storage="float16", verify=True)
+    assert report == CopyReport(240, 240, report.n_files, is_verified=True)
+    copy = work.collection("backup")
+    assert (len(copy), copy.info()["storage"]) == (240, "float16")
+    [id, *_] = (item.id for item in copy.items())
+    np.testing.assert_allclose(copy.vectors([id]), stored.vectors([id]), atol=1e-3)
+    with pytest.raises(ServiceError, match="there is a collection 'backup' already"):
+        many.copy("backup")
+    assert many.copy("backup", verify=True).n_copied == 0
+    copy.remove([id])
+    with pytest.raises(CopyDifferenceError) as error:
+        many.copy("backup", verify=True)
+    assert error.value.differences["missing"] == 1
+    assert id in error.value.differences["first"][0]
+    for name, reason in (("many", "to itself"), ("../many", "letters, digits")):
+        with pytest.raises(ServiceError, match=reason):
+            many.copy(name)
+
+
+def test_an_unfinished_copy_is_no_collection_goes_on_and_can_be_deleted(work, many, place):
+    folder = place / "collections" / "half"
+    folder.mkdir()
+    (folder / "copy.json").write_text('{"source": "another", "revision": "1", "storage": "float32"}')
+    assert "half" not in {each["name"] for each in work.collections()}
+    for attempt in (lambda: work.create_collection("half"), lambda: many.center("half")):
+        with pytest.raises(ServiceError, match="'half' is an unfinished copy"):
+            attempt()
+    with pytest.raises(ServiceError, match="copy of another collection") as error:
+        many.copy("half")
+    assert str(place) not in str(error.value)
+    assert many.copy("half", start_over=True).n_copied == 240
+    work.delete_collection("half")
+    folder.mkdir()
+    (folder / "copy.json").write_text("{}")
+    work.delete_collection("half")
+    assert not folder.exists()
+
+
+def test_collections_of_shorter_and_centered_vectors(work, many, stored, place):
+    facts = many.reduce_dim(8, "short", storage="float16")
+    expected = stored.reduce_dim(8, place / "own", storage="float16")
+    assert facts["variance_kept"] == round(expected.variance_kept, 4)
+    assert (facts["images"], facts["dim"], facts["collection"]) == (240, 8, "short")
+    short, own = work.collection("short"), Collection.open(place / "own")
+    ids = [item.id for item in own.items()][:3]
+    np.testing.assert_allclose(short.vectors(ids), own.vectors(ids), atol=1e-3)
+    assert many.center("centered")["dim"] == 64
+    assert len(work.collection("centered")) == 240
+    with pytest.raises(ServiceError, match="there is a collection 'short' already"):
+        many.center("short")
+    with pytest.raises(ServiceError, match="dim is 64"):
+        many.reduce_dim(64, "other")
+    assert "other" not in {each["name"] for each in work.collections()}
+
+
+def test_a_mount_that_holds_nothing_gets_a_copy(place, tmp_path):
+    settings = ServerSettings(data=str(place), mount=(f"disk={tmp_path / 'disk'}",))
+    catalog = CollectionCatalog(settings, None)
+    assert catalog.target("disk", is_copy=True) == str(tmp_path / "disk")
+    Collection.create(tmp_path / "disk", model=FakeBackend())
+    with pytest.raises(Problem, match="there is a collection 'disk' already"):
+        catalog.target("disk", is_copy=True)

@@ -145,6 +145,9 @@ class CollectionCalls:
     assign_customers = Call(customer_operations.assign_customers)
 
     compact = Call(maintenance_operations.compact)
+    copy = Call(maintenance_operations.copy)
+    reduce_dim = Call(maintenance_operations.reduce_dim)
+    center = Call(maintenance_operations.center)
 
     labels = Call(label_operations.labels)
     set_labels = Call(label_operations.set_labels)

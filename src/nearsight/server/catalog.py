@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.artifacts import exported
-from nearsight.collection import Collection, Item
+from nearsight.collection import Collection, Item, manifest
 from nearsight.collection.create import create_like
 from nearsight.errors import CollectionNotFoundError, NearsightError
 from nearsight.models import Backend, load_model, load_text_encoder
@@ -98,7 +98,7 @@ class CollectionCatalog:
 
     def names(self) -> list[str]:
         """Return the names of all collections."""
-        own = [each.name for each in self._own.iterdir()] if self._own.is_dir() else []
+        own = [each.parent.name for each in self._own.glob(f"*/{manifest.FILENAME}")]
         return sorted({*self._mounts, *(name for name in own if _NAME.fullmatch(name))})
 
     def directory(self, name: str) -> Path:
@@ -233,7 +233,44 @@ class CollectionCatalog:
         directory = self.directory(name)
         if name in self.names():
             raise Problem(409, f"there is a collection {name!r} already", code="exists", param="name")
+        if (directory / manifest.COPY).exists():
+            raise Problem(
+                409,
+                f"{name!r} is an unfinished copy; copy to it again, delete it, or choose another name",
+                code="unfinished_copy",
+                param="name",
+            )
         return directory
+
+    def target(self, name: str, *, is_copy: bool = False, may_exist: bool = False) -> str:
+        """Return where a job may make a collection of this name, as it may be written down.
+
+        Parameters
+        ----------
+        is_copy : bool
+            Whether an unfinished copy may be there, which goes on.
+        may_exist : bool
+            Whether the collection may be there.
+
+        Raises
+        ------
+        Problem
+            400: it is not a name. 409: there is one.
+        """
+        directory = self.directory(name)
+        is_there = name in self.names()
+        if name in self._mounts:
+            try:
+                self.open(name)
+            except Problem as problem:
+                if problem.code != "collection_not_found":
+                    raise
+                is_there = False
+        if is_there and not may_exist:
+            raise Problem(409, f"there is a collection {name!r} already", code="exists", param="to")
+        if not is_there and not is_copy and directory.is_dir():
+            self._free(name)
+        return self.shown_place(name)
 
     def delete(self, name: str) -> None:
         """Delete a collection that the service created, with its uploads.
@@ -245,12 +282,15 @@ class CollectionCatalog:
         """
         if name in self._mounts:
             raise Problem(403, "this collection is mounted; delete its directory on the machine itself")
-        collection = self.open(name)
         directory = self.directory(name)
+        if (directory / manifest.COPY).exists() and not (directory / manifest.FILENAME).exists():
+            shutil.rmtree(directory)
+            return
+        collection = self.open(name)
         with self._lock:
             self._open.pop(name, None)
         # The manifest first: a crash in between leaves no half collection that opens.
-        (directory / "collection.json").unlink(missing_ok=True)
+        (directory / manifest.FILENAME).unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
         for folders in (self._uploads, self._results, self._detectors):
             folders.remove(name, collection)
@@ -409,7 +449,7 @@ def _changed(place: str) -> int:
     if not is_directory(place):
         return 0
     try:
-        return (Path(place) / "collection.json").stat().st_mtime_ns
+        return (Path(place) / manifest.FILENAME).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -178,8 +178,9 @@ class JobRunner:
         watch = asyncio.ensure_future(self._end_if_cancelled(job.id, process))
         try:
             args = dict(job.args)
-            if "directory" in args:
-                args["directory"] = self._place(args["directory"])
+            for name in ("directory", "target"):
+                if name in args:
+                    args[name] = self._place(args[name])
             document = {"kind": job.kind, "args": args, "memory_bytes": self._memory_bytes}
             last = await self._talk(job.id, process, document)
             await process.wait()

@@ -12,7 +12,7 @@ import numpy as np
 
 from nearsight.artifacts import exported
 from nearsight.collection import Collection
-from nearsight.errors import InvalidParameterError, NearsightError
+from nearsight.errors import CopyDifferenceError, InvalidParameterError, NearsightError, NotACollectionError
 from nearsight.services import documents
 from nearsight.text_format import plain
 
@@ -86,6 +86,30 @@ def compact(args: Mapping[str, Any]) -> dict[str, Any]:
     from nearsight.services.collections import compacted
 
     return compacted(_collection(args))
+
+
+def copy(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the collection; where the copy is compared and differs, the result says how."""
+    from nearsight.services.collections import copied
+
+    options = _given(args, "storage", "verify", "start_over")
+    try:
+        return copied(args["directory"], args["target"], shown=args["to"], **options)
+    except CopyDifferenceError as error:
+        return {"collection": args["to"], "verified": False, "differences": error.differences}
+    except NotACollectionError as error:
+        raise InvalidParameterError(
+            f"under the name {args['to']!r} is something else, or an unfinished copy of another collection: "
+            "choose another name, or delete what is there with start_over"
+        ) from error
+
+
+def reduce_dim(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a collection of shorter or centered vectors."""
+    from nearsight.services.collections import reduced
+
+    options = _given(args, "dim", "storage")
+    return reduced(_collection(args), args["target"], shown=args["to"], **options)
 
 
 def dimension(args: Mapping[str, Any]) -> dict[str, Any]:

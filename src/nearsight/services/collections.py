@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearsight import images
 from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
-from nearsight.collection import AddReport, Collection, Match
+from nearsight.collection import AddReport, Collection, Match, copy_collection
 from nearsight.collection.arrays import image_lookup
 from nearsight.collection.reader import PREFIX_DIGITS
 from nearsight.embedder import Embedded, Embedder, OnError
@@ -85,6 +85,41 @@ def added_since(time: datetime) -> str:
     """Return the filter of the images that were added at a time or later; without a zone, it is UTC."""
     moment = time.astimezone(timezone.utc) if time.tzinfo else time
     return f"added >= '{moment:%Y-%m-%d %H:%M:%S}'"
+
+
+def copied(source: str, target: str, *, shown: str, **options: Any) -> dict[str, Any]:
+    """Copy a collection, and return what that did as plain data; `shown` is how the copy is named.
+
+    See `copy_collection` for the options, and for what is raised.
+    """
+    started = time.perf_counter()
+    report = copy_collection(source, target, **options)
+    return {
+        "images": report.n_images,
+        "copied": report.n_copied,
+        "files": report.n_files,
+        "verified": report.is_verified,
+        "collection": shown,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def reduced(
+    collection: Collection, target: str, *, shown: str, dim: int | None = None, storage: str | None = None
+) -> dict[str, Any]:
+    """Make a collection of shorter vectors, or without `dim` of centered ones; return it as plain data."""
+    if dim is None:
+        projection = collection.center(target, storage=storage)
+    else:
+        projection = collection.reduce_dim(dim, target, storage=storage)
+    facts = Collection.open(target, cache_dir=collection.cache_dir).info()
+    return {
+        "images": facts["images"],
+        "dim": projection.dim,
+        "variance_kept": round(projection.variance_kept, 4),
+        "collection": shown,
+        "bytes_per_image": facts["bytes_per_image"],
+    }
 
 
 def compacted(collection: Collection) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def analysis(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
 
 _ANALYSES = (
     *("duplicates", "clusters", "cluster_split", "map", "audit"),
-    *("compact", "dimension", "monitor", "outliers", "segments"),
+    *("compact", "copy", "reduce_dim", "dimension", "monitor", "outliers", "segments"),
     *("classifier", "label_check", "predictions"),
     *("baskets", "recommendations"),
     *("faces", "upgrade"),

@@ -1,7 +1,5 @@
 """`nearsight copy`."""
 
-import time
-
 import click
 
 from nearsight.cli.framework import FAILURE, RESUMABLE, Command, Run
@@ -37,16 +35,16 @@ def copy(
     command goes on, also where SRC was changed meanwhile. With --verify, a copy that is there already is
     compared, and the first 20 images that differ are named.
     """
-    from nearsight.collection import copy_collection
     from nearsight.errors import CopyDifferenceError
+    from nearsight.services.collections import copied
     from nearsight.store import shown_uri
 
-    started = time.perf_counter()
     run.if_interrupted = RESUMABLE
     try:
-        report = copy_collection(
+        facts = copied(
             source,
             target,
+            shown=shown_uri(target),
             storage=storage,
             verify=verify,
             start_over=start_over,
@@ -62,18 +60,9 @@ def copy(
         if not run.console.as_json:
             run.console.error(kind, str(error))
         return FAILURE
-    run.console.document(
-        {
-            "images": report.n_images,
-            "copied": report.n_copied,
-            "files": report.n_files,
-            "verified": report.is_verified,
-            "collection": shown_uri(target),
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-    )
-    checked = "; every row was compared with the original" if report.is_verified else ""
-    there = report.n_images - report.n_copied
-    before = f", {there:,} of them before" if there and report.n_copied else ""
-    run.console.say(f"{count(report.n_images, 'image')} in {printable(shown_uri(target))}{before}{checked}")
+    run.console.document(facts)
+    checked = "; every row was compared with the original" if facts["verified"] else ""
+    there = facts["images"] - facts["copied"]
+    before = f", {there:,} of them before" if there and facts["copied"] else ""
+    run.console.say(f"{count(facts['images'], 'image')} in {printable(shown_uri(target))}{before}{checked}")
     return 0

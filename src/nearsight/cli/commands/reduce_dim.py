@@ -2,7 +2,6 @@
 
 import click
 
-import nearsight
 from nearsight import text_format
 from nearsight.cli.framework import Command, Run
 from nearsight.text_format import count, printable
@@ -34,27 +33,15 @@ def reduce_dim(run: Run, /, *, dim: int | None, center: bool, out: str, storage:
     ranks the images of one collection better. No image is embedded again. The new collection can be searched,
     and images can be added to it.
     """
+    from nearsight.services.collections import reduced
     from nearsight.store import shown_uri
 
     if center is (dim is not None):
         raise click.UsageError("Give --dim D or --center; vectors of --dim are centered, too.")
-    collection = run.open_collection()
-    if dim is None:
-        projection = collection.center(out, storage=storage)
-    else:
-        projection = collection.reduce_dim(dim, out, storage=storage)
-    facts = nearsight.Collection.open(out, cache_dir=run.settings.cache_dir).info()
-    run.console.document(
-        {
-            "images": facts["images"],
-            "dim": projection.dim,
-            "variance_kept": round(projection.variance_kept, 4),
-            "collection": shown_uri(out),
-            "bytes_per_image": facts["bytes_per_image"],
-        }
-    )
-    what = "centered" if center else f"{projection.variance_kept:.1%} of the variance kept"
+    facts = reduced(run.open_collection(), out, shown=shown_uri(out), dim=dim, storage=storage)
+    run.console.document(facts)
+    what = "centered" if center else f"{facts['variance_kept']:.1%} of the variance kept"
     run.console.say(
-        f"{count(facts['images'], 'image')} with vectors of {projection.dim:,} dimensions in"
+        f"{count(facts['images'], 'image')} with vectors of {facts['dim']:,} dimensions in"
         f" {printable(shown_uri(out))}: {what}, {text_format.size(facts['bytes_per_image'])} per image"
     )
