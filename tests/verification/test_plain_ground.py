@@ -69,6 +69,18 @@ def test_a_copy_of_a_page_is_the_same(copy):
     assert after > MATCH_AGREEMENT + 0.05
 
 
+def test_grain_is_no_difference():
+    """Two shots of an image, each with grain of its own: fine details hardly correlate, larger ones do."""
+    rng = np.random.default_rng(0)
+
+    def grainy(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image.convert("RGB").resize((192, 192), Image.Resampling.LANCZOS), np.int16)
+        return Image.fromarray(np.clip(pixels + rng.integers(-16, 17, pixels.shape), 0, 255).astype(np.uint8))
+
+    _, after = agreements(grainy(product("tan")), grainy(product("tan")))
+    assert after > MATCH_AGREEMENT
+
+
 LABELS = ["strong tea from far away", "instant coffee, finely ground", "8 pairs of warm socks"]
 
 

@@ -69,9 +69,6 @@ _TONE_DOWNSCALING = 4
 _FALL = 4.0
 # What is confirmed by no more agrees by 0, such as the best of two images with too few pixels.
 _LEAST_CONFIRMED = MATCH_AGREEMENT * (1 - 1 / _FALL)
-# The correlation of details, from which noise was not removed, below which nothing more is compared: pairs
-# that agreed at all, scanned ones too, had 0.87 or more.
-_LEAST_CORRELATION = 0.6
 
 Colors = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -230,9 +227,7 @@ class _View:
 
 def _agreement(here: _View, there: _View, transform: Floats, blur_px: float) -> float:
     side = FINE_SIDE_PX
-    [correlation], refined = align(here.details, there.details, transform, 1, here.gradients)
-    if correlation < _LEAST_CORRELATION:
-        return 0.0
+    _, refined = align(here.details, there.details, transform, 1, here.gradients)
     [seen], [inside] = warp(there.gray[None], refined.copy())
     [covered], _ = warp(there.corners[None].astype(np.float32), refined.copy())
     area = (inside * (covered < _COVERED)).reshape(side, side) * ~here.corners
