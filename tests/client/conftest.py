@@ -72,7 +72,9 @@ def work(place, serve_on_loopback):
     async def run_here(self, job):
         def run():
             try:
-                self.table.finish(job.id, "done", result=job_worker.KINDS[job.kind](job.args))
+                result = job_worker.KINDS[job.kind](job.args)
+                self.on_done()
+                self.table.finish(job.id, "done", result=result)
             except NearsightError as error:
                 told = public_message(type(error).__name__, str(error))
                 self.table.finish(job.id, "failed", error=told)
@@ -97,8 +99,9 @@ def work(place, serve_on_loopback):
         )
         sources = {"default": ModelSource("fake", lambda: backend.spec, lambda: backend, lambda: None)}
         settings = ServerSettings(data=str(place), n_threads=1, root=(f"data={place}",))
-        with serve_on_loopback(create_app(Service(settings, sources))) as url, Client(url) as client:
-            client.url = url
+        service = Service(settings, sources, cache_dir=place / "cache")
+        with serve_on_loopback(create_app(service)) as url, Client(url) as client:
+            client.url, client.service = url, service
             yield client
 
 

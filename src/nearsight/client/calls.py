@@ -12,6 +12,7 @@ from nearsight.client import (
     face_operations,
     label_operations,
     maintenance_operations,
+    model_operations,
     operations,
     recommendation_operations,
     upgrade_operations,
@@ -88,6 +89,13 @@ class ClientCalls:
     models = Call(operations.models)
     collections = Call(operations.collections)
     delete_collection = Call(operations.delete)
+    evaluate = Call(model_operations.evaluate)
+    train = Call(model_operations.train)
+    quantize = Call(model_operations.quantize)
+    download_model = Call(model_operations.download)
+    delete_model = Call(model_operations.delete)
+    plan = Call(model_operations.plan)
+    doctor = Call(model_operations.doctor)
     jobs = Call(operations.jobs)
     job = Call(operations.job)
     cancel_job = Call(operations.cancel)

@@ -1,7 +1,5 @@
 """Segments of customers that a client can ask for; see `nearsight.client.operations`."""
 
-import csv
-import io
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearsight.client.operations import collection_path, finished
 from nearsight.client.requests import Named, Operation, Request
+from nearsight.text_format import csv_row
 
 if TYPE_CHECKING:
     from nearsight.analyses.customer_segments import CustomerImage, Segmentation
@@ -65,11 +64,8 @@ def assign_customers(
 
 
 def _table(images: "Iterable[CustomerImage]") -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["customer", "image", "weight"])
-    writer.writerows(images)
-    return text.getvalue().encode()
+    rows = ((customer, image, str(weight)) for customer, image, weight in images)
+    return b"".join(csv_row(row) for row in (("customer", "image", "weight"), *rows))
 
 
 def _loaded(content: bytes) -> "Segmentation":

@@ -29,7 +29,9 @@ from nearsight.server.routes import (
     items,
     jobs,
     labels,
+    machine,
     maintenance,
+    model_jobs,
     models,
     page,
     recommendations,
@@ -63,6 +65,8 @@ _ROUTES = (
     customers,
     upgrade,
     maintenance,
+    model_jobs,
+    machine,
     page,
 )
 _DIALECTS: tuple[Any, ...] = (cohere, voyage, weaviate, tei)

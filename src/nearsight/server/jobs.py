@@ -38,6 +38,8 @@ class JobRunner:
         Address space of a job; 0 for no limit.
     place : callable
         From what the table says to where a collection lies: it holds no password of a database.
+    on_done : callable
+        Called in a thread when a job has a result, before the table says so.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class JobRunner:
         *,
         memory_mb: int = 0,
         place: Callable[[str], str] = str,
+        on_done: Callable[[], object] = lambda: None,
     ) -> None:
         self.table = table
         self._in_thread = in_thread
         self._metrics = metrics
         self._memory_bytes = memory_mb * 2**20
         self._place = place
+        self.on_done = on_done
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._processes: set[asyncio.subprocess.Process] = set()
@@ -210,6 +214,7 @@ class JobRunner:
     async def _finish(self, id: str, process: asyncio.subprocess.Process, last: dict[str, Any]) -> None:
         job: Job = await self._in_thread(self.table.get, id)
         if "result" in last:
+            await self._in_thread(self.on_done)
             await self._in_thread(self.table.finish, id, "done", result=last["result"])
         elif job.is_cancel_requested:
             await self._in_thread(self.table.finish, id, "cancelled")

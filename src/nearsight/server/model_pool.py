@@ -217,6 +217,15 @@ class ModelPool:
         limit = time.monotonic() - self._ttl_s
         return [m.alias for m in self._evictable() if m.used < limit and self._unload(m)]
 
+    def forget(self, alias: str) -> None:
+        """Take a model out, and its memory as soon as nobody uses it; another may get the alias."""
+        self.sources.pop(alias, None)
+        if (model := self._loaded.get(alias)) is not None:
+            self._unload(model)
+        bound = self._bound()
+        if bound.pop(alias, None) is not None:
+            self._write_bound(bound)
+
     def close(self) -> None:
         """End the loading thread."""
         self._loader.shutdown(wait=False, cancel_futures=True)
@@ -303,6 +312,9 @@ class ModelPool:
                 f"clients would mix vectors that cannot be compared. Use another alias, or --rebind {alias}"
             )
         bound[alias] = {"fingerprint": digest, "model": self.sources[alias].name}
+        self._write_bound(bound)
+
+    def _write_bound(self, bound: Mapping[str, Mapping[str, str]]) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._file) as file:
             file.write(json.dumps(bound, indent=2).encode())

@@ -26,6 +26,7 @@ from nearsight.server.model_pool import ModelPool, ModelSource, n_workers
 from nearsight.server.request_threads import RequestThreads, requested_collection
 from nearsight.services.jobs import JobTable
 from nearsight.services.keys import KeyStore, key_of
+from nearsight.services.made_models import MadeModels
 from nearsight.services.recommenders import RecommenderCache
 from nearsight.services.server_settings import ServerSettings
 
@@ -79,6 +80,11 @@ class Service:
                 f"nearsight keys add NAME --data {settings.data}"
             )
         self.metrics = Metrics()
+        #: Models that jobs made; they are served like those of the settings.
+        self.made_models = MadeModels(self.data / "models")
+        #: Held by whoever measures this machine.
+        self.measuring = asyncio.Lock()
+        self._source = partial(_source, device=device, cache_dir=cache_dir)
         #: What an image of a request may cost.
         self.limits = Limits(
             max_pixels=settings.max_pixels, max_bytes=settings.max_image_mb * _MB, max_seconds=10.0
@@ -94,6 +100,7 @@ class Service:
             rebind=settings.rebind,
             metrics=self.metrics,
         )
+        self._add_made_models()
         self.catalog = CollectionCatalog(settings, self.models, device=device, cache_dir=cache_dir)
         self.face_banks = FaceBanks(
             self.catalog, limits=self.limits, n_threads=settings.n_threads or n_cores(), cache_dir=cache_dir
@@ -116,6 +123,7 @@ class Service:
             self.metrics,
             memory_mb=settings.job_memory_mb,
             place=self.catalog.real_place,
+            on_done=self._add_made_models,
         )
         #: What every job is told of this machine.
         self.worker_args = {"device": device, "cache_dir": None if cache_dir is None else str(cache_dir)}
@@ -228,6 +236,11 @@ class Service:
             )
         return self._threads_elsewhere[collection]
 
+    def _add_made_models(self) -> None:
+        for alias, name in self.made_models.all().items():
+            if alias not in self.models.sources:
+                self.models.sources[alias] = self._source(name)
+
     def _check_disk(self) -> None:
         try:
             self.data.mkdir(parents=True, exist_ok=True)
@@ -247,12 +260,13 @@ def _sources(settings: ServerSettings, device: str, cache_dir: Path | None) -> d
     names = settings.pairs("model") or {"default": DEFAULT_MODEL}
     for name in names.values():
         find_model(name)  # a name that is wrong is told now
-    return {
-        alias: ModelSource(
-            name,
-            lambda name=name: find_model(name).spec,  # type: ignore[misc]
-            partial(load_model, name, device=device, cache_dir=cache_dir),
-            partial(load_text_encoder, name, cache_dir=cache_dir),
-        )
-        for alias, name in names.items()
-    }
+    return {alias: _source(name, device, cache_dir) for alias, name in names.items()}
+
+
+def _source(name: str, device: str, cache_dir: Path | None) -> ModelSource:
+    return ModelSource(
+        name,
+        lambda: find_model(name).spec,
+        partial(load_model, name, device=device, cache_dir=cache_dir),
+        partial(load_text_encoder, name, cache_dir=cache_dir),
+    )

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from nearsight.analyses.recommendations import Recommendations
     from nearsight.estimators.classification import LabelCut
     from nearsight.evaluation import DimensionAdvice, Estimate
+    from nearsight.models.precision.int8_calibration import Int8Calibration, Int8Trial
+
+#: How vectors in eight bits compare with exact ones.
+INT8_MEASURES = ("smallest_cosine", "mean_cosine", "top10_overlap", "knn_agreement", "speedup")
 
 
 def duplicates_document(result: "Duplicates") -> dict[str, Any]:
@@ -212,4 +216,29 @@ def outliers_document(outliers: "Sequence[Outlier]") -> dict[str, Any]:
         "items": [
             {"id": each.item.id, "path": each.item.path, "distance": each.distance} for each in outliers
         ]
+    }
+
+
+def int8_document(calibrated: "Int8Calibration") -> dict[str, Any]:
+    """Return an int8 variant of a model as plain data."""
+    trials = [_int8_trial(trial) for trial in calibrated.trials]
+    return {
+        "model": calibrated.model,
+        "calibrated_on": calibrated.n_calibration,
+        "held_out": calibrated.n_held_out,
+        **{key: trials[-1][key] for key in INT8_MEASURES},
+        "trials": trials,
+    }
+
+
+def _int8_trial(trial: "Int8Trial") -> dict[str, Any]:
+    parity = asdict(trial.parity)
+    return {
+        "float32_operations": trial.n_float32,
+        "smallest_cosine": round(parity["smallest"], 5),
+        "smallest_builtin_cosine": round(trial.smallest_synthetic, 5),
+        "mean_cosine": round(parity["mean"], 5),
+        "top10_overlap": round(parity["overlap"], 3),
+        "knn_agreement": round(trial.knn_agreement, 3),
+        "speedup": round(trial.speedup, 2),
     }

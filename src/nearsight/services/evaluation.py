@@ -1,15 +1,30 @@
 """What doors share about evaluation: which models can be compared, and what they learned."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
-from nearsight.evaluation import LabeledFolder, SkippedModel
+from nearsight.evaluation import (
+    Estimate,
+    Evaluation,
+    LabeledFolder,
+    LearnedClasses,
+    ModelResult,
+    PairedDifference,
+    SkippedModel,
+    duplicate_groups,
+    evaluate,
+)
+from nearsight.images import Exclusions
 from nearsight.models import list_models
 from nearsight.models.huggingface.hub import fetched_models
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.models.model_name import without_centering
+from nearsight.services.collections import temporary_collection
 from nearsight.training import content_digest, learned_classes, learned_images
 
 
@@ -98,3 +113,110 @@ def _folders(models: Iterable[str]) -> list[tuple[str, Path]]:
         if scheme == "dir":
             found.append((name, Path(folder.partition("#")[0])))
     return found
+
+
+@contextmanager
+def evaluated(
+    folder: Path,
+    labeled: LabeledFolder,
+    names: Sequence[str],
+    exclusions: Exclusions,
+    *,
+    metric: str,
+    skip_failing: bool,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+) -> Iterator[tuple[Evaluation, Collection]]:
+    """Compare models on the images of a folder; give the result, and a collection of them for the block.
+
+    Parameters
+    ----------
+    folder : Path
+    labeled : LabeledFolder
+        What was read of it, see `require_unlearned`.
+    names : sequence of str
+    exclusions : Exclusions
+    metric, skip_failing, device, cache_dir, progress
+        See `nearsight.evaluation.evaluate`.
+    """
+    places: dict[str, Any] = {"device": device, "cache_dir": cache_dir, "progress": progress}
+    walk: dict[str, Any] = {"exclude": exclusions.patterns, "include_hidden": exclusions.include_hidden}
+    with temporary_collection([str(folder)], **places, **walk) as (collection, _):
+        result = evaluate(
+            labeled,
+            names,
+            duplicate_groups(collection, labeled.paths),
+            metric=metric,
+            learned=learned_by(names),
+            skip_failing=skip_failing,
+            **places,
+        )
+        yield result, collection
+
+
+def evaluation_document(result: Evaluation) -> dict[str, Any]:
+    """Return a comparison of models as plain data."""
+    decisive = result.decisive
+    return {
+        "models": [_model(model) for model in result.models],
+        "comparisons": [
+            {
+                "first": one.first,
+                "second": one.second,
+                "difference": round(one.difference.value, 5),
+                "low": round(one.difference.low, 5),
+                "high": round(one.difference.high, 5),
+                "p": round(one.p_adjusted, 5),
+                "verdict": one.verdict,
+                "detectable": round(one.difference.detectable, 5),
+                "queries_needed": one.difference.n_needed,
+            }
+            for one in result.comparisons
+        ],
+        "metric": result.metric,
+        "recommended": result.recommended.model,
+        "verdict": result.verdict,
+        "queries": len(result.queries),
+        "gallery": result.n_gallery,
+        "detectable": None if decisive is None else round(decisive.difference.detectable, 5),
+        "skipped": [{"model": one.model, "reason": one.reason} for one in result.skipped],
+        "learned_classes": _learned(result.learned_classes),
+        "leaks": [[result.paths[query], result.paths[row]] for query, row in result.leaks],
+        "dimensions": [{"dim": dim, **_interval(e)} for dim, e in result.dimensions],
+        "advised_dim": result.advised_dim,
+        "failed": [{"path": failure.path, "reason": failure.reason} for failure in result.failed],
+    }
+
+
+def _learned(classes: LearnedClasses | None) -> dict[str, Any] | None:
+    if classes is None:
+        return None
+    return {
+        "models": classes.models,
+        "classes": classes.classes,
+        "learned": {model: _interval(e) for model, e in classes.learned.items()},
+        "others": {model: _interval(e) for model, e in classes.others.items()},
+        "differences": {
+            model: {**_interval(d), "p": round(d.p, 5)} for model, d in classes.differences.items()
+        },
+    }
+
+
+def _interval(estimate: Estimate | PairedDifference) -> dict[str, float]:
+    return {name: round(getattr(estimate, name), 5) for name in ("value", "low", "high")}
+
+
+def _model(model: ModelResult) -> dict[str, Any]:
+    judged = {name: e for name, e in model.metrics.items() if e.n}
+    return {
+        "model": model.model,
+        "dim": model.dim,
+        "bytes_per_vector": model.bytes_per_vector,
+        "images_per_second": round(model.images_per_second, 1),
+        "license": model.license,
+        **{name: round(e.value, 5) for name, e in judged.items()},
+        "nmi": round(model.nmi, 5),
+        "ari": round(model.ari, 5),
+        "intervals": {name: [round(e.low, 5), round(e.high, 5)] for name, e in judged.items()},
+    }

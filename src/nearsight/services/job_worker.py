@@ -71,11 +71,20 @@ def anomaly(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def of_models(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the function of that name in `model_jobs`."""
+    from nearsight.services import model_jobs
+
+    result: dict[str, Any] = getattr(model_jobs, kind)(args)
+    return result
+
+
 #: What a job can be, by its kind.
 KINDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "index": index,
     **{kind: partial(analysis, kind) for kind in _ANALYSES},
     **{kind: partial(anomaly, kind) for kind in ("anomaly_fit", "anomaly_score", "anomaly_watch")},
+    **{kind: partial(of_models, kind) for kind in ("evaluation", "training", "quantization")},
 }
 
 

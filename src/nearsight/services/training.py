@@ -17,10 +17,20 @@ from nearsight.artifacts import exported
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.evaluation import LabeledFolder
 from nearsight.images.path_encoding import absolute, decode_path
+from nearsight.progress import steps
 from nearsight.services.collections import temporary_collection
 from nearsight.services.csv_tables import read_image_pairs, read_labels
 from nearsight.services.labels import resolve_labels
-from nearsight.training import AUGMENTATIONS, FeatureEmbedder, contact_sheet, count_steps
+from nearsight.training import (
+    AUGMENTATIONS,
+    FeatureEmbedder,
+    Training,
+    contact_sheet,
+    count_steps,
+    feature_embedder,
+    require_free,
+    train,
+)
 
 
 def n_steps(depth: str, **model: Any) -> int:
@@ -32,6 +42,63 @@ def n_steps(depth: str, **model: Any) -> int:
         See `training.count_steps`.
     """
     return 1 + N_STEPS + count_steps(depth, **model)
+
+
+def trained(
+    folder: Path,
+    to_folder: Path,
+    *,
+    labels: Path | None = None,
+    pairs: Path | None = None,
+    exclusions: images.Exclusions,
+    on_paths: Callable[[Sequence[str]], None] | None = None,
+    depth: str = "auto",
+    augment: str = "photos",
+    model: str | None = None,
+    n_views: int | None = None,
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Training:
+    """Train a model on labeled images; it is not written yet.
+
+    What it needs to go on after an interruption is in `state_folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    to_folder : Path
+        Where the model will be.
+    labels, pairs, exclusions, on_paths
+        See `labeled_images`.
+    depth, augment, model, n_views, **options
+        See `training.train`.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is something else at `to_folder`, or see `labeled_images`.
+    """
+    require_free(to_folder)
+    shared: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
+    given = {"model": model, "n_views": n_views}
+    of_model: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    embedder = feature_embedder(**of_model, augment=augment, **shared)
+    with steps(n_steps(depth, **({} if model is None else {"model": model}))):
+        labeled, groups = labeled_images(
+            folder, labels, exclusions, pairs=pairs, embedder=embedder, on_paths=on_paths, **shared
+        )
+        return train(
+            labeled,
+            groups,
+            **of_model,
+            **options,
+            depth=depth,
+            augment=augment,
+            embedder=embedder,
+            state_folder=state_folder(to_folder),
+            **shared,
+        )
 
 
 def labeled_images(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,13 +11,7 @@ from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
-    from nearsight.evaluation import (
-        Estimate,
-        Evaluation,
-        LearnedClasses,
-        ModelResult,
-        PairedDifference,
-    )
+    from nearsight.evaluation import Evaluation
     from nearsight.images import Exclusions
 
 # evaluation.METRICS; importing it would make --help slow.
@@ -87,8 +81,12 @@ def evaluate(
     vectors shortened by PCA show how many numbers are enough.
     """
     from nearsight import evaluation
-    from nearsight.services.collections import temporary_collection
-    from nearsight.services.evaluation import installed_models, learned_by, require_unlearned
+    from nearsight.services.evaluation import (
+        evaluated,
+        evaluation_document,
+        installed_models,
+        require_unlearned,
+    )
 
     names, skipped = (list(models), []) if models else installed_models()
     read = evaluation.read_labeled_folder(folder, exclusions)
@@ -99,27 +97,19 @@ def evaluate(
             f"Note: a model learned from some of these images. Only the {text_format.count(n, 'other')} are"
             " searched for, so that no model has an advantage."
         )
-    with temporary_collection(
-        [str(folder)],
+    with evaluated(
+        folder,
+        labeled,
+        names,
+        exclusions,
+        metric=metric,
+        skip_failing=not models,
         device=run.device,
         cache_dir=run.settings.cache_dir,
         progress=run.console.progress,
-        exclude=exclusions.patterns,
-        include_hidden=exclusions.include_hidden,
-    ) as (collection, _):
-        result = evaluation.evaluate(
-            labeled,
-            names,
-            evaluation.duplicate_groups(collection, labeled.paths),
-            metric=metric,
-            learned=learned_by(names),
-            skip_failing=not models,
-            device=run.device,
-            cache_dir=run.settings.cache_dir,
-            progress=run.console.progress,
-        )
-        result = replace(result, skipped=[*result.skipped, *skipped])
-        run.console.document(_document(result))
+    ) as (judged, collection):
+        result = replace(judged, skipped=[*judged.skipped, *skipped])
+        run.console.document(evaluation_document(result))
         _say(run, result)
         if report is not None:
             from nearsight.reports.evaluation import write_evaluation
@@ -130,72 +120,6 @@ def evaluate(
             write_evaluation(report, result, by_path, str(folder))
             run.present_report(report)
         return run.report_failures(result.failed, n_images=len(result.paths))
-
-
-def _document(result: "Evaluation") -> dict[str, Any]:
-    decisive = result.decisive
-    return {
-        "models": [_model(model) for model in result.models],
-        "comparisons": [
-            {
-                "first": one.first,
-                "second": one.second,
-                "difference": round(one.difference.value, 5),
-                "low": round(one.difference.low, 5),
-                "high": round(one.difference.high, 5),
-                "p": round(one.p_adjusted, 5),
-                "verdict": one.verdict,
-                "detectable": round(one.difference.detectable, 5),
-                "queries_needed": one.difference.n_needed,
-            }
-            for one in result.comparisons
-        ],
-        "metric": result.metric,
-        "recommended": result.recommended.model,
-        "verdict": result.verdict,
-        "queries": len(result.queries),
-        "gallery": result.n_gallery,
-        "detectable": None if decisive is None else round(decisive.difference.detectable, 5),
-        "skipped": [{"model": one.model, "reason": one.reason} for one in result.skipped],
-        "learned_classes": _learned(result.learned_classes),
-        "leaks": [[result.paths[query], result.paths[row]] for query, row in result.leaks],
-        "dimensions": [{"dim": dim, **_interval(e)} for dim, e in result.dimensions],
-        "advised_dim": result.advised_dim,
-        "failed": [{"path": failure.path, "reason": failure.reason} for failure in result.failed],
-    }
-
-
-def _learned(classes: "LearnedClasses | None") -> dict[str, Any] | None:
-    if classes is None:
-        return None
-    return {
-        "models": classes.models,
-        "classes": classes.classes,
-        "learned": {model: _interval(e) for model, e in classes.learned.items()},
-        "others": {model: _interval(e) for model, e in classes.others.items()},
-        "differences": {
-            model: {**_interval(d), "p": round(d.p, 5)} for model, d in classes.differences.items()
-        },
-    }
-
-
-def _interval(estimate: "Estimate | PairedDifference") -> dict[str, float]:
-    return {name: round(getattr(estimate, name), 5) for name in ("value", "low", "high")}
-
-
-def _model(model: "ModelResult") -> dict[str, Any]:
-    judged = {name: e for name, e in model.metrics.items() if e.n}
-    return {
-        "model": model.model,
-        "dim": model.dim,
-        "bytes_per_vector": model.bytes_per_vector,
-        "images_per_second": round(model.images_per_second, 1),
-        "license": model.license,
-        **{name: round(e.value, 5) for name, e in judged.items()},
-        "nmi": round(model.nmi, 5),
-        "ari": round(model.ari, 5),
-        "intervals": {name: [round(e.low, 5), round(e.high, 5)] for name, e in judged.items()},
-    }
 
 
 def _say(run: Run, result: "Evaluation") -> None:

@@ -1,7 +1,6 @@
 """`nearsight plan`."""
 
 import re
-from dataclasses import asdict
 
 import click
 
@@ -84,26 +83,26 @@ def plan(
     Each line says whether its number was measured here, scaled from a measurement by the rule beside it, or
     published.
     """
-    from nearsight.models import DEFAULT_MODEL, find_model
-    from nearsight.planning import Needs, estimate, measure
+    from nearsight.models import DEFAULT_MODEL
+    from nearsight.services.plans import plan_document
 
-    name = model or DEFAULT_MODEL
-    sample = measure(list(paths), name, cache_dir=run.settings.cache_dir)
-    needs = Needs(
+    document = plan_document(
+        paths,
+        model=model or DEFAULT_MODEL,
         images=images,
-        dim=dim or find_model(name).spec.dim,
-        model=name,
-        megapixels=size or sample.megapixels or 2.0,
+        dim=dim,
+        megapixels=size,
         storage=storage or "float32",
         machines=machines,
         cores=cores,
         gpus=gpus,
         queries_per_second=queries_per_second,
         price=price,
+        cache_dir=run.settings.cache_dir,
     )
-    lines = estimate(needs, sample)
-    facts = {"images": images, "model": name, "dim": needs.dim, "megapixels": needs.megapixels}
-    run.console.document({**facts, "lines": [asdict(line) for line in lines]})
-    for line in lines:
-        value = line.value if isinstance(line.value, str) else f"{line.value:,.4g}"
-        run.console.say(f"{line.name:<26}  {f'{value} {line.unit}'.strip():<32}  {line.basis}: {line.rule}")
+    run.console.document(document)
+    for line in document["lines"]:
+        value = line["value"] if isinstance(line["value"], str) else f"{line['value']:,.4g}"
+        amount = f"{value} {line['unit']}".strip()
+        measured = f"{line['basis']}: {line['rule']}"
+        run.console.say(f"{line['name']:<26}  {amount:<32}  {measured}")

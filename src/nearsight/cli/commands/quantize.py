@@ -1,8 +1,7 @@
 """`nearsight models quantize`."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +11,6 @@ from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
     from nearsight.images import Exclusions
-    from nearsight.models.precision.int8_calibration import Int8Trial
 
 
 @click.command(
@@ -46,6 +44,7 @@ def quantize(run: Run, /, *, name: str, calibration: Path, exclusions: "Exclusio
     built-in images and does not need this command.
     """
     from nearsight.models.precision.int8_calibration import calibrate
+    from nearsight.services.documents import INT8_MEASURES, int8_document
 
     calibrated = calibrate(
         name,
@@ -54,39 +53,16 @@ def quantize(run: Run, /, *, name: str, calibration: Path, exclusions: "Exclusio
         cache_dir=run.settings.cache_dir,
         progress=lambda step: run.console.note(f"{name}: {step}"),
     )
-    trials = [_facts(trial) for trial in calibrated.trials]
-    run.console.document(
-        {
-            "model": calibrated.model,
-            "calibrated_on": calibrated.n_calibration,
-            "held_out": calibrated.n_held_out,
-            **{key: trials[-1][key] for key in _MEASURES},
-            "trials": trials,
-        }
-    )
+    document = int8_document(calibrated)
+    run.console.document(document)
     rows = [
-        [str(trial["float32_operations"]), *(f"{trial[key]:.4f}" for key in _MEASURES)] for trial in trials
+        [str(trial["float32_operations"]), *(f"{trial[key]:.4f}" for key in INT8_MEASURES)]
+        for trial in document["trials"]
     ]
-    header = ("float32 operations", *(key.replace("_", " ") for key in _MEASURES))
+    header = ("float32 operations", *(key.replace("_", " ") for key in INT8_MEASURES))
     for line in text_format.table(rows, header=header, right=tuple(range(len(header)))):
         run.console.say(line)
     run.console.say(
         f"Calibrated on {calibrated.n_calibration} images, measured on {calibrated.n_held_out} others."
         f" Its name: {calibrated.model}"
     )
-
-
-_MEASURES = ("smallest_cosine", "mean_cosine", "top10_overlap", "knn_agreement", "speedup")
-
-
-def _facts(trial: "Int8Trial") -> dict[str, Any]:
-    parity = asdict(trial.parity)
-    return {
-        "float32_operations": trial.n_float32,
-        "smallest_cosine": round(parity["smallest"], 5),
-        "smallest_builtin_cosine": round(trial.smallest_synthetic, 5),
-        "mean_cosine": round(parity["mean"], 5),
-        "top10_overlap": round(parity["overlap"], 3),
-        "knn_agreement": round(trial.knn_agreement, 3),
-        "speedup": round(trial.speedup, 2),
-    }

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -152,14 +152,8 @@ def train(
     the command says so.
     """
     from nearsight import training
-    from nearsight.progress import steps
     from nearsight.reports.training import training_charts
     from nearsight.services import training as service
-
-    training.require_free(to_folder)
-    shared: dict[str, Any] = {"cache_dir": run.settings.cache_dir, "progress": run.console.progress}
-    of_model = options.without_none(model=model, n_views=views)
-    embedder = training.feature_embedder(**of_model, augment=augment, **shared)
 
     def look_at(paths: Sequence[str]) -> None:
         if contact_sheet is not None:
@@ -167,25 +161,22 @@ def train(
                 contact_sheet, paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
             )
 
-    with steps(service.n_steps(depth, **options.without_none(model=model))):
-        labeled, groups = service.labeled_images(
-            folder, labels, exclusions, pairs=pairs, embedder=embedder, on_paths=look_at, **shared
-        )
-        state = service.state_folder(to_folder)
-        result = training.train(
-            labeled,
-            groups,
-            **of_model,
-            **options.without_none(dim=dim, loss=loss, epochs=epochs),
-            depth=depth,
-            augment=augment,
-            known_only=known_only,
-            embedder=embedder,
-            state_folder=state,
-            **shared,
-        )
+    result = service.trained(
+        folder,
+        to_folder,
+        labels=labels,
+        pairs=pairs,
+        exclusions=exclusions,
+        on_paths=look_at,
+        depth=depth,
+        augment=augment,
+        known_only=known_only,
+        **options.without_none(model=model, n_views=views, dim=dim, loss=loss, epochs=epochs),
+        cache_dir=run.settings.cache_dir,
+        progress=run.console.progress,
+    )
     training.write_model(result, to_folder, training_charts(result))
-    shutil.rmtree(state, ignore_errors=True)
+    shutil.rmtree(service.state_folder(to_folder), ignore_errors=True)
     run.console.document({"model": f"dir:{to_folder}", **result.to_dict()})
     _say(run, result, to_folder)
     return run.report_failures(result.failed, n_images=result.n_fitted + result.n_test)

@@ -1,15 +1,23 @@
 """The models that clients may name."""
 
+import tempfile
 import time
-from typing import Any
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
+from fastapi import Path as PathParameter
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
 
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.service import Service
+from nearsight.services.made_models import ALIAS
 
 router = APIRouter(tags=["models"], dependencies=[requires("embed")])
+Alias = Annotated[str, PathParameter(pattern=f"^{ALIAS}$")]
 _STARTED = int(time.time())
 
 
@@ -19,6 +27,51 @@ async def list_models(request: Request) -> dict[str, Any]:
     """Return the models by alias, as OpenAI's clients read them."""
     service: Service = request.app.state.service
     return {"object": "list", "data": [facts_of(service, alias) for alias in service.models.sources]}
+
+
+@router.get("/v1/models/{alias}/archive", dependencies=[requires("admin")], response_class=FileResponse)
+async def get_archive(request: Request, alias: Alias) -> FileResponse:
+    """Return a model that a job trained, as a ZIP file; unpacked, ``dir:FOLDER`` names it for the library."""
+    service: Service = request.app.state.service
+
+    def pack() -> Path:
+        folder = service.made_models.folder(alias)
+        if alias not in service.made_models.all() or not folder.is_dir():
+            raise _not_made(alias)
+        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for each in sorted(folder.iterdir()):
+                    archive.write(each, each.name)
+            return Path(file.name)
+
+    archive = await service.in_thread(pack)
+    return FileResponse(
+        archive,
+        media_type="application/zip",
+        filename=f"{alias}.zip",
+        background=BackgroundTask(archive.unlink),
+    )
+
+
+@router.delete("/v1/models/{alias}", status_code=204, dependencies=[requires("admin")])
+async def delete_model(request: Request, alias: Alias) -> Response:
+    """Delete a model that a job made; no image can be added to its collections, or searched by, then."""
+    service: Service = request.app.state.service
+
+    def delete() -> None:
+        if alias not in service.made_models.all():
+            raise _not_made(alias)
+        service.made_models.remove(alias)
+        service.models.forget(alias)
+
+    await service.in_thread(delete)
+    return Response(status_code=204)
+
+
+def _not_made(alias: str) -> Problem:
+    return Problem(
+        404, f"no job of this service made a model {alias!r}", code="model_not_found", param="model"
+    )
 
 
 @router.get("/v1/models/{alias:path}")
