@@ -1,12 +1,14 @@
 """Objects: the first of a name stays, and time is the storage's."""
 
 import logging
+import socket
 import time
 from itertools import count
 
 import pytest
 
 from nearsight.errors import MissingExtraError, StorageError
+from nearsight.object_storage import bucket as bucket_module
 from nearsight.object_storage import clock as clock_module
 from nearsight.object_storage import driver
 from nearsight.object_storage.bucket import Bucket
@@ -86,3 +88,30 @@ def test_what_a_driver_logs_is_not_printed_above_our_error(monkeypatch, capsys) 
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as where nobody has set up logging
     logging.getLogger("gcsfs").error("a traceback")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_server_that_never_answered_is_given_up_soon(scheme, monkeypatch) -> None:
+    pytest.importorskip({"gs": "gcsfs", "s3": "s3fs"}[scheme])
+    monkeypatch.setattr(bucket_module, "FIRST_ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        options = {"endpoint_url": address, "key": "a", "secret": "b"} if scheme == "s3" else {}
+        bucket = Bucket(f"{scheme}://photos/{scheme}", **options)
+        for call in (lambda: bucket.read("a"), lambda: bucket.create("a", b""), lambda: bucket.entries()):
+            with pytest.raises(StorageError, match=f"{scheme}://photos.* at {address}.*Check the endpoint"):
+                call()
+
+
+def test_a_server_that_has_answered_is_waited_for(bucket, monkeypatch) -> None:
+    limits = []
+
+    def cat(path, **options):
+        limits.append(options.get("timeout"))
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(bucket._fs, "cat_file", cat)
+    monkeypatch.setattr(bucket, "_is_known", False)
+    assert [bucket.read("a") for _ in range(3)] == [None] * 3
+    assert limits == [bucket_module.FIRST_ANSWER_S, None, None]

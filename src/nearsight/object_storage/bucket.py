@@ -1,7 +1,7 @@
 """Objects below one prefix of a bucket, by fsspec."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ _REMEDIES = {
     "Timeout": _AWAY,
     "region": "the bucket is in another region. Name it: ?region=NAME in the URI, or AWS_REGION",
 }
+#: A server that never answered is given up after so many seconds: the drivers ask again for a minute or more,
+#: as is right for one that answered before.
+FIRST_ANSWER_S = 10.0
 
 
 class Bucket:
@@ -53,12 +56,14 @@ class Bucket:
         self.shown = shown or url
         self._fs, self._root = url_to_fs(url, use_listings_cache=False, **options)
         self._clock = StorageClock(self._written_now_s)
+        # Only of these drivers a call can be given up.
+        self._is_known = not getattr(self._fs, "async_impl", False)
 
     def read(self, name: str) -> bytes | None:
         """Return an object, or None if there is none."""
         with self._translated(f"reading {name}"):
             try:
-                return bytes(self._fs.cat_file(self._path(name)))
+                return bytes(self._ask(self._fs.cat_file, self._path(name)))
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
@@ -66,7 +71,7 @@ class Bucket:
     def write(self, name: str, content: bytes) -> None:
         """Write an object in the place of what was there."""
         with self._translated(f"writing {name}"):
-            self._fs.pipe_file(self._path(name), content)
+            self._ask(self._fs.pipe_file, self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one of that name.
@@ -79,7 +84,7 @@ class Bucket:
         """
         with self._translated(f"writing {name}"):
             try:
-                self._fs.pipe_file(self._path(name), content, mode="create")
+                self._ask(self._fs.pipe_file, self._path(name), content, mode="create")
             except FileExistsError:
                 pass
             except OSError as error:
@@ -101,7 +106,7 @@ class Bucket:
         """Return when an object was written, in seconds since 1970 by the server's clock, or None."""
         with self._translated(f"reading {name}"):
             try:
-                return written_s(self._fs.info(self._path(name)))
+                return written_s(self._ask(self._fs.info, self._path(name)))
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
@@ -130,6 +135,9 @@ class Bucket:
         root = self._path(folder)
         with self._translated("listing objects"):
             try:
+                if not self._is_known:
+                    # A listing may take long, and this does not.
+                    self._ask(self._fs.info, root)
                 found = (
                     self._fs.find(root, detail=True).values() if is_deep else self._fs.ls(root, detail=True)
                 )
@@ -165,6 +173,18 @@ class Bucket:
         with self._translated(f"reading {name}"):
             return self._fs.open(self._path(name), "rb")
 
+    def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Have the driver read or write something small; see `FIRST_ANSWER_S`."""
+        if self._is_known:
+            return method(*arguments, **options)
+        try:
+            answer = method(*arguments, **options, timeout=FIRST_ANSWER_S)
+        except (FileExistsError, FileNotFoundError):
+            self._is_known = True
+            raise
+        self._is_known = True
+        return answer
+
     def error(self, doing: str, error: BaseException) -> StorageError:
         """Return the error of an SDK as StorageError, with a remedy."""
         text = f"{type(error).__name__}: {error}"
@@ -175,9 +195,10 @@ class Bucket:
         )
 
     def _endpoint(self) -> str:
-        """Return the address of the server, once s3fs has found it."""
+        """Return the address of the server, as far as the driver has found it."""
         client = getattr(self._fs, "_s3", None)
-        return f" at {client.meta.endpoint_url}" if client is not None else ""
+        address = client.meta.endpoint_url if client is not None else getattr(self._fs, "_location", "")
+        return f" at {address}" if address else ""
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")

@@ -26,6 +26,7 @@ from nearsight.errors import (
     InvalidParameterError,
     NearsightError,
     NotACollectionError,
+    StorageError,
     UnknownIdError,
 )
 from nearsight.images.image_lookup import ImageLookup, Resolution
@@ -136,11 +137,19 @@ def compacted(collection: Collection) -> dict[str, Any]:
 
 
 def has_collection(uri: str) -> bool:
-    """Whether there is a collection, or something that is opened with an error of its own."""
+    """Whether there is a collection, or something that is opened with an error of its own.
+
+    Raises
+    ------
+    StorageError
+        The storage is away: whoever opens the collection next would wait for it again.
+    """
     try:
         Collection.open(uri)
     except CollectionNotFoundError:
         return False
+    except StorageError:
+        raise
     except NearsightError:
         pass
     return True
