@@ -57,5 +57,7 @@ def place(request, tmp_path, monkeypatch):
         monkeypatch.setenv("PGPASSWORD", server.password)
         return f"{server.uri}?collection=moves{number}"
     if engine == "milvus":
-        return f"{request.getfixturevalue('milvus').uri}?collection=moves{number}"
+        server = request.getfixturevalue("milvus")
+        request.addfinalizer(lambda: server.drop(f"moves{number}"))
+        return f"{server.uri}?collection=moves{number}"
     return tmp_path / "c"

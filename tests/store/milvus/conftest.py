@@ -21,6 +21,12 @@ def server():
 
 @pytest.fixture
 def uri(server, monkeypatch, tmp_path):
-    """The URI of a collection that is not there yet."""
+    """The URI of a collection that is not there yet, and is deleted after the test."""
+    if not server.is_running():
+        # One test has killed it, and failed: it alone.
+        server.start()
     monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
-    return f"{server.uri}?collection=c{next(_NUMBERS)}"
+    name = f"c{next(_NUMBERS)}"
+    yield f"{server.uri}?collection={name}"
+    if server.is_running():
+        server.drop(name)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import psycopg
@@ -13,6 +14,7 @@ from nearsight.doctor import check_store
 from nearsight.store import create_store
 from nearsight.store.postgres import checks, indexes
 from nearsight.store.postgres import connection as connections
+from nearsight.store.postgres.address import parse_address
 from nearsight.testing.stores import SCHEMA, rows, vectors_of
 
 
@@ -160,3 +162,26 @@ def test_no_password_is_in_anything_that_commands_say_or_leave(uri, server, phot
     assert left
     for secret in secrets:
         assert not any(secret.encode() in content for content in left)
+
+
+def test_a_host_that_says_nothing_is_not_asked_again_for_long(monkeypatch):
+    """Each try takes all of its ten seconds there."""
+    pytest.importorskip("psycopg")
+    pool, seconds, n_tries = (
+        connections.ConnectionPool(parse_address("postgres://host/?collection=a")),
+        [0.0],
+        [],
+    )
+
+    def connect():
+        n_tries.append(1)
+        seconds[0] += 10
+        raise connections.LostConnectionError("timeout expired")
+
+    monkeypatch.setattr(pool, "_connect", connect)
+    monkeypatch.setattr(
+        "nearsight.store.postgres.connection.time", SimpleNamespace(monotonic=lambda: seconds[0])
+    )
+    with pytest.raises(connections.LostConnectionError):
+        pool.connect()
+    assert len(n_tries) == 1

@@ -31,6 +31,8 @@ T = TypeVar("T")
 #: Seconds to wait before each further try, while a server restarts.
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 _CONNECT_TIMEOUT_S = "10"
+# After so many seconds there is no further try: a host that says nothing takes all of one.
+_TRY_S = 9.0
 # A machine that has gone without a word is noticed within a minute, not after the quarter of an hour that TCP
 # takes by itself.
 _SILENCE = {
@@ -121,6 +123,7 @@ class ConnectionPool:
         StorageError
             The server refuses.
         """
+        started = time.monotonic()
         for pause in (*PAUSES_S, None):
             try:
                 with self.translated(None):
@@ -128,7 +131,7 @@ class ConnectionPool:
                 self._has_answered = True
                 return connection
             except LostConnectionError:  # noqa: PERF203 - a few times, with pauses between
-                if pause is None:
+                if pause is None or time.monotonic() - started > _TRY_S:
                     raise
                 time.sleep(pause)
         raise AssertionError
