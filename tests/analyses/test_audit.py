@@ -84,6 +84,14 @@ def test_copies_across_splits_and_labels(result, folder):
 
 
 @pytest.mark.slow
+def test_an_identical_file_is_named(result, folder):
+    details = {issue.detail for issue in result.issues if issue.kind == "duplicate"}
+    pairs = [("train/red/0.png", "test/red/leak.png"), ("train/red/1.png", "train/green/conflict.png")]
+    for names in pairs:
+        assert details & {f"identical to {folder / name}" for name in names}
+
+
+@pytest.mark.slow
 def test_a_rare_class_is_named(result):
     [rare] = [issue for issue in result.issues if issue.kind == "rare_class"]
     assert "'rare' has 1 of" in rare.detail

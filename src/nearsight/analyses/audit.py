@@ -21,6 +21,7 @@ from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
 from nearsight.estimators.conformal import tail_alarms, tail_p_values
 from nearsight.images.path_encoding import absolute
 from nearsight.progress import steps
+from nearsight.text_format import count
 
 #: Every kind of issue, in the order of reports.
 ISSUE_KINDS = (
@@ -236,9 +237,7 @@ def _duplicate_issues(
     groups: Sequence[DuplicateGroup], splits: Mapping[str, set[str]], labels: Mapping[str, set[str]]
 ) -> Iterator[Issue]:
     for group in groups:
-        kept = PurePath(group.keep.path).name or group.keep.id[:12]
-        detail = f"{len(group.items)} images agree with {kept}" if len(group.items) > 1 else "identical files"
-        yield _issue("duplicate", group.items, group.agreement, detail)
+        yield _issue("duplicate", group.items, group.agreement, _duplicate_detail(group))
         names = set[str]().union(*(splits.get(item.id, set()) for item in group.items))
         if len(names) > 1:
             found = " and ".join(sorted(names))
@@ -247,6 +246,13 @@ def _duplicate_issues(
         if len(found_labels) > 1:
             detail = f"the same image is labeled {' and '.join(map(repr, found_labels))}"
             yield _issue("label_conflict", group.items, group.agreement, detail)
+
+
+def _duplicate_detail(group: DuplicateGroup) -> str:
+    if len(group.items) > 1:
+        return f"{len(group.items)} images agree with {PurePath(group.keep.path).name or group.keep.id[:12]}"
+    first, *further = [*group.keep.paths[1:], *group.hard_links]
+    return f"identical to {first}" + (f" and {count(len(further), 'more file')}" if further else "")
 
 
 def _coverage(

@@ -11,6 +11,9 @@ from nearsight.errors import ImageFailure
 from nearsight.estimators.classification import LabelCut, find_label_errors
 from nearsight.text_format import count
 
+# Wrong labels among a cut's images below which it probably holds none.
+_MIN_WRONG = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
@@ -173,10 +176,15 @@ def cut_sentence(cut: LabelCut) -> str:
     --------
     >>> cut_sentence(LabelCut("likely", 20, 0.75, 0.7))
     'likely: 20 images, of which about 75 % are wrong; 70 % of all wrong labels are among them'
+    >>> cut_sentence(LabelCut("possible", 30, 0.002, 0.98))
+    'possible: 30 images, of which probably none is wrong'
     """
     if cut.precision is None:
         return f"{cut.name}: none"
     n = count(cut.n, "image")
+    # A share of next to nothing tells nobody anything.
+    if cut.n * cut.precision < _MIN_WRONG:
+        return f"{cut.name}: {n}, of which probably none is wrong"
     share = f"{100 * cut.precision:.0f} % {'is' if cut.n == 1 else 'are'} wrong"
     found = f"{100 * cut.recall:.0f} % of all wrong labels are among them"
     return f"{cut.name}: {n}, of which about {share}; {found}"
