@@ -56,6 +56,12 @@ def test_limits_are_learned_on_good_images(indexed, shop):
     assert own["false_alarm_rate"] == 0.6
 
 
+def test_labels_that_nothing_is_named_by_are_refused_before_images_are_embedded(nearsight, shop):
+    # Nothing was looked for in the folder of images, which is not there.
+    result = nearsight("audit", shop / "nowhere", "--labels", "folders", code=2)
+    assert "the labels 'folders' are neither a folder nor a file" in result.stderr
+
+
 def test_labels_of_a_table_with_two_labels_for_one_image(nearsight, shop, tmp_path):
     table = tmp_path / "labels.csv"
     rows = [

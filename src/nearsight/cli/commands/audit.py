@@ -118,6 +118,9 @@ def audit(
         return _apply(run, decided)
     if model is not None and not paths:
         raise click.UsageError("the collection has its model; leave out --model, or give PATH")
+    if paths and labels not in (None, "folder") and not Path(labels).exists():
+        # Images that are embedded for this run have no metadata: a wrong name is told before they are.
+        read(run, None, labels, "merge", None, exclusions)
     with ExitStack() as stack:
         collection, added = _opened(run, stack, paths, model, exclusions)
         result = _audited(run, stack, collection, labels, split, good, where, false_alarm_rate, exclusions)
