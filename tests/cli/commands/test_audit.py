@@ -56,9 +56,9 @@ def test_limits_are_learned_on_good_images(indexed, shop):
     assert own["false_alarm_rate"] == 0.6
 
 
-def test_labels_that_nothing_is_named_by_are_refused_before_images_are_embedded(nearsight, shop):
-    # Nothing was looked for in the folder of images, which is not there.
-    result = nearsight("audit", shop / "nowhere", "--labels", "folders", code=2)
+def test_labels_that_nothing_is_named_by_are_refused_before_images_are_embedded(nearsight, shop, monkeypatch):
+    monkeypatch.delattr("nearsight.services.collections.temporary_collection")
+    result = nearsight("audit", shop, "--labels", "folders", code=2)
     assert "the labels 'folders' are neither a folder nor a file" in result.stderr
 
 
