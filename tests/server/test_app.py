@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -381,3 +382,24 @@ def test_a_log_line_is_json_with_facts():
     )
     facts = json.loads(JsonFormatter().format(record))
     assert (facts["message"], facts["status"], facts["level"]) == ("a b", 200, "info")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("br, GZIP;q=0.5", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip; q=0.000, *", None),
+        ("identity", None),
+        ("*;q=0", None),
+        ("", None),
+    ],
+)
+def test_files_of_the_page_are_compressed_for_those_who_take_it(client, accepted, encoding):
+    [path] = re.findall(r'href="(/static/[^"]+\.css)"', client.get("/").text)[:1]
+    answer = client.get(path, headers={"accept-encoding": accepted})
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert "{" in answer.text

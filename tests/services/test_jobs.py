@@ -146,3 +146,17 @@ def test_a_table_that_is_no_table(table):
     table.path.write_bytes(b"Dear diary" * 1000)
     with pytest.raises(StorageError, match="cannot be used"):
         table.list()
+
+
+def test_what_queued_jobs_wait_for(table):
+    assert table.waits() == {}
+    ids = [table.add(kind, {"n": n})[0].id for n, kind in enumerate(["index", "map", "audit"])]
+    waits = table.waits()
+    assert waits[ids[0]] == "it starts in a moment, if the service runs"
+    assert waits[ids[1]] == f"jobs run one at a time: it waits for {ids[0]} (index)"
+    assert waits[ids[2]] == f"jobs run one at a time: it waits for {ids[0]} (index) and 1 more"
+    table.claim()
+    assert ids[0] not in table.waits()
+    watches = [table.add("anomaly_watch", {"n": n})[0].id for n in range(5)]
+    assert table.waits()[watches[0]] == waits[ids[0]]
+    assert table.waits()[watches[4]].startswith("4 folders are watched")

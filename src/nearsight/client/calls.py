@@ -212,6 +212,7 @@ class FaceCalls:
     """What the faces of a collection can be asked."""
 
     find = Call(face_operations.find)
+    upgrade = Call(face_operations.upgrade)
     export = Call(face_operations.export)
     people = Call(face_operations.people)
     person = Call(face_operations.person)

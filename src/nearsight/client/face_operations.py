@@ -30,6 +30,24 @@ def find(
     return (yield from people(faces))
 
 
+def upgrade(faces: Named, *, drop_missing: bool = False) -> Operation[dict[str, Any]]:
+    """Compute all faces again from their images: once, where an earlier version computed them.
+
+    Parameters
+    ----------
+    drop_missing : bool, default False
+        Remove faces whose image is missing or has changed.
+
+    Returns
+    -------
+    dict
+        ``faces``, ``n_removed``, and the paths of the first 1,000 ``removed``.
+    """
+    job = (yield Request("POST", _path(faces, "upgrade"), json={"drop_missing": drop_missing})).json()
+    facts: dict[str, Any] = (yield from wait(faces, job["id"]))["result"]
+    return facts
+
+
 def export(faces: Named, file: str | Path) -> Operation[int]:
     """Write all faces to a file; return their number. It is personal data.
 

@@ -163,7 +163,12 @@ class CollectionCatalog:
             except CollectionNotFoundError:
                 with self._lock:  # names that mean nothing are without number
                     self._opening.pop(name, None)
-                raise Problem(404, f"there is no collection {name!r}", code="collection_not_found") from None
+                raise Problem(
+                    404,
+                    f"there is no collection {name!r}; GET /v1/collections lists those that there are, and "
+                    "POST creates one",
+                    code="collection_not_found",
+                ) from None
             self.trash(name, collection).recover()
             with self._lock:
                 self._open[name] = (changed or time.monotonic(), collection)
@@ -417,14 +422,14 @@ class CollectionCatalog:
         """
         place = self._below_root(named, "folder")
         if not place.is_dir():
-            raise Problem(404, "there is no such folder", param="folder")
+            raise Problem(404, f"there is no folder {named!r}", param="folder")
         return place
 
     def file(self, named: str) -> Path:
         """Return the file that ``ROOT/below/it`` names; see `folder`."""
         place = self._below_root(named, "file")
         if not place.is_file():
-            raise Problem(404, "there is no such file", param="file")
+            raise Problem(404, f"there is no file {named!r}", param="file")
         return place
 
     def _below_root(self, named: str, param: str) -> Path:
@@ -433,14 +438,16 @@ class CollectionCatalog:
         if root is None:
             known = ", ".join(self.roots) or "none (start with --root ALIAS=DIR)"
             raise Problem(
-                403, f"{param} must begin with the alias of a root; there are: {known}", param=param
+                403,
+                f"the {param} {named!r} must begin with the alias of a root; there are: {known}",
+                param=param,
             )
         try:
             place = (root / rest).resolve()
         except (OSError, ValueError, RuntimeError):
-            raise Problem(404, f"there is no such {param}", param=param) from None
+            raise Problem(404, f"there is no {param} {named!r}", param=param) from None
         if not place.is_relative_to(root):
-            raise Problem(403, f"the {param} is not below its root", param=param)
+            raise Problem(403, f"the {param} {named!r} is not below its root", param=param)
         return place
 
 

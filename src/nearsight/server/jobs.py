@@ -12,7 +12,7 @@ from typing import Any
 from nearsight.processor import n_cores
 from nearsight.server.errors import public_message
 from nearsight.server.metrics import Metrics
-from nearsight.services.jobs import ENDED, WORKER_MODULE, Job, JobTable
+from nearsight.services.jobs import ENDED, MOST_STANDING, WORKER_MODULE, Job, JobTable
 
 _log = logging.getLogger("nearsight.server")
 
@@ -21,8 +21,6 @@ _PATIENCE_S = 10.0
 # How often the table is looked at for jobs and cancellations of other processes.
 _POLL_S = 0.5
 _MAX_LINE_BYTES = 16 * 2**20
-# Jobs that run until they are cancelled, at once: each holds a model in memory.
-_MAX_STANDING = 4
 
 
 class JobRunner:
@@ -132,7 +130,7 @@ class JobRunner:
                 job: Job | None = None
                 self._n_claimed += 1
                 try:
-                    if len(tasks) < _MAX_STANDING and seen.may_differ():
+                    if len(tasks) < MOST_STANDING and seen.may_differ():
                         job = await self._in_thread(self.table.claim_standing)
                     if job is not None:
                         task = asyncio.ensure_future(self._run_standing_one(job))

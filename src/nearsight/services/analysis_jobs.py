@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from nearsight.collection import Collection
 from nearsight.errors import CopyDifferenceError, InvalidParameterError, NearsightError, NotACollectionError
 from nearsight.services import documents
 from nearsight.text_format import plain
+
+if TYPE_CHECKING:
+    from nearsight.faces import FaceBank
 
 _MOST_LISTED = 1000
 
@@ -220,15 +223,9 @@ def recommendations(args: Mapping[str, Any]) -> dict[str, int]:
 
 def faces(args: Mapping[str, Any]) -> dict[str, Any]:
     """Look for faces in images that were not looked into, and group all by person; the bank keeps both."""
-    from nearsight.services.faces import bank_directory, open_or_create_bank, unread_paths
+    from nearsight.services.faces import unread_paths
 
-    collection = _collection(args)
-    cache_dir = args.get("cache_dir")
-    bank = open_or_create_bank(
-        bank_directory(Path(args["directory"])),
-        cache_dir=None if cache_dir is None else Path(cache_dir),
-        **_given(args, "n_threads"),
-    )
+    collection, bank = _collection(args), _bank(args)
     paths = unread_paths(bank, collection, args.get("where"))
     failed = bank.scan(paths)
     groups = bank.group(**_given(args, "false_match_rate"))
@@ -239,6 +236,24 @@ def faces(args: Mapping[str, Any]) -> dict[str, Any]:
         "images": len(paths),
         "n_failed": len(failed),
         "failed": [asdict(failure) for failure in failed[:_MOST_LISTED]],
+    }
+
+
+def faces_upgrade(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute the faces in the bank again from their images."""
+    bank = _bank(args)
+    try:
+        report = bank.upgrade(**_given(args, "drop_missing"))
+    except InvalidParameterError as error:
+        # The message names files of this machine.
+        raise InvalidParameterError(
+            "some images are missing or have changed, so their faces cannot be computed again: put them "
+            "back, or remove these faces (drop_missing)"
+        ) from error
+    return {
+        "faces": report.faces,
+        "n_removed": len(report.removed),
+        "removed": report.removed[:_MOST_LISTED],
     }
 
 
@@ -273,6 +288,17 @@ def _collection(args: Mapping[str, Any]) -> Collection:
         args["directory"],
         device=args.get("device", "auto"),
         cache_dir=None if cache_dir is None else Path(cache_dir),
+    )
+
+
+def _bank(args: Mapping[str, Any]) -> "FaceBank":
+    from nearsight.services.faces import bank_directory, open_or_create_bank
+
+    cache_dir = args.get("cache_dir")
+    return open_or_create_bank(
+        bank_directory(Path(args["directory"])),
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        **_given(args, "n_threads"),
     )
 
 

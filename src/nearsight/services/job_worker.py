@@ -59,7 +59,7 @@ _ANALYSES = (
     *("compact", "copy", "reduce_dim", "dimension", "monitor", "outliers", "segments"),
     *("classifier", "label_check", "predictions"),
     *("baskets", "recommendations"),
-    *("faces", "upgrade"),
+    *("faces", "faces_upgrade", "upgrade"),
 )
 
 

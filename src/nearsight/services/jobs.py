@@ -23,6 +23,8 @@ ENDED = ("done", "failed", "cancelled", "interrupted")
 RESUMED = ("index", "anomaly_watch")
 # What runs until it is cancelled, beside the job whose turn it is.
 STANDING = ("anomaly_watch",)
+# How many of those run at once: each holds a model in memory.
+MOST_STANDING = 4
 # What the command line of a job's process holds; a process of that id without it is somebody else's.
 WORKER_MODULE = "nearsight.services.job_worker"
 _IDEMPOTENT_S = 24 * 3600
@@ -170,6 +172,22 @@ class JobTable:
             ).fetchall()
         return [_job(row) for row in rows]
 
+    def waits(self) -> dict[str, str]:
+        """Return what each queued job waits for, in words, by its id."""
+        with self._transaction() as database:
+            rows = database.execute(
+                "SELECT id, kind, state FROM jobs WHERE state IN ('running', 'queued')"
+                " ORDER BY state = 'queued', created, id"
+            ).fetchall()
+        told: dict[str, str] = {}
+        for is_standing in (False, True):
+            before: list[Any] = []
+            for row in (each for each in rows if (each["kind"] in STANDING) is is_standing):
+                if row["state"] == "queued":
+                    told[row["id"]] = _waits_for(before, is_standing=is_standing)
+                before.append(row)
+        return told
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Return the number of jobs by kind and state."""
         with self._transaction() as database:
@@ -302,6 +320,17 @@ class JobTable:
             raise StorageError(f"{self.path} cannot be used: {error}") from error
         with self._database.transaction() as database:
             yield database
+
+
+def _waits_for(before: "list[sqlite3.Row]", *, is_standing: bool) -> str:
+    """Return what a job waits for that comes after others; those that run come first."""
+    if is_standing and len(before) >= MOST_STANDING:
+        return f"{MOST_STANDING} folders are watched, which is the most at once; cancel one of these jobs"
+    if is_standing or not before:
+        return "it starts in a moment, if the service runs"
+    first, *others = before
+    more = f" and {len(others)} more" if others else ""
+    return f"jobs run one at a time: it waits for {first['id']} ({first['kind']}){more}"
 
 
 def is_worker(pid: int) -> bool:

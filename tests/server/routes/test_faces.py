@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from fake_faces import ColorRecognizer, SquareDetector, fake_impostor_quantiles,
 from PIL import Image
 
 from nearsight import Collection
+from nearsight.errors import InvalidParameterError
 from nearsight.faces import FaceBank
 from nearsight.services import faces as face_services
 from nearsight.services import job_worker
@@ -214,7 +216,7 @@ def test_the_client_does_what_the_routes_do(album, monkeypatch, tmp_path):
     """Its requests go to the application in this process."""
     from nearsight.client import Client
     from nearsight.client.operations import Answer
-    from nearsight.errors import InvalidParameterError, UnknownIdError
+    from nearsight.errors import UnknownIdError
 
     def ask(self, request):
         answer = album.request(
@@ -284,3 +286,29 @@ def test_faces_are_exported_as_the_command_line_does(album, tmp_path):
         assert (own["vectors"] == sent["vectors"]).all()
         assert list(own["ids"]) == list(sent["ids"])
     assert album.get(f"{ROUTE}/faces/export", params={"format": "csv"}).status_code == 422
+
+
+def test_faces_of_an_earlier_recognizer_are_computed_again(album, monkeypatch):
+    class Newer(ColorRecognizer):
+        spec = replace(ColorRecognizer.spec, weights_sha256="0" * 64)
+
+    assert album.post(f"{ROUTE}/faces/upgrade", json={}).json()["error"]["code"] == "no_result"
+    album.find()
+    monkeypatch.setattr("nearsight.faces.pipeline.load_recognizer", lambda name, cache_dir=None: Newer())
+    bank = FaceBank.open(face_services.bank_directory(album.service.catalog.directory("album")))
+    Path(bank.faces()[0].path).unlink()
+    table = album.service.jobs.table
+
+    def upgrade(**body):
+        id = album.post(f"{ROUTE}/faces/upgrade", json=body).json()["id"]
+        return id, job_worker.KINDS["faces_upgrade"](table.get(id).args)
+
+    with pytest.raises(InvalidParameterError, match="drop_missing") as error:
+        upgrade()
+    assert "/" not in str(error.value)
+    id, result = upgrade(drop_missing=True)
+    assert (result["faces"], result["n_removed"]) == (8, 1)
+    table.finish(id, "done", result=result)
+    [shown] = album.get(f"/v1/jobs/{id}").json()["result"]["removed"]
+    assert "/" not in shown
+    assert upgrade()[1]["faces"] == 0

@@ -88,6 +88,7 @@ def test_a_folder_is_indexed(client, tmp_path):
 def test_only_folders_below_a_root(client, folder, status):
     answer = client.post("/v1/collections/photos/index", json={"folder": folder})
     assert answer.status_code == status
+    assert repr(folder) in answer.json()["detail"]
     assert client.get(ROUTE).json()["jobs"] == []
 
 
@@ -118,6 +119,12 @@ def test_a_running_job_is_cancelled_and_resumed(client):
     wait(client, id, "running")
     assert client.post(f"{ROUTE}/{id}/resume").status_code == 409
     waiting = index(client, "works")
+    told = f"jobs run one at a time: it waits for {id} (index)"
+    assert client.get(f"{ROUTE}/{waiting}").json()["waits_for"] == told
+    assert {each["id"]: each["waits_for"] for each in client.get(ROUTE).json()["jobs"]} == {
+        id: None,
+        waiting: told,
+    }
     assert client.delete(f"{ROUTE}/{waiting}").json()["state"] == "cancelled"
     client.delete(f"{ROUTE}/{id}")
     wait(client, id, "cancelled")

@@ -1,6 +1,7 @@
 """`nearsight job`: the service's jobs, and those of `nearsight index --job`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
@@ -15,7 +16,8 @@ from nearsight.settings import environment
 from nearsight.text_format import count, printable
 
 _SHAPE = """{"id": str, "kind": str, "state": str, "done": float, "total": float|null, "message": str,
- "result": {...}|null, "error": str|null, "created": str, "started": str|null, "ended": str|null}"""
+ "result": {...}|null, "error": str|null, "created": str, "started": str|null, "ended": str|null,
+ "waits_for": str|null}"""
 
 _data = click.option(
     "--data", metavar="DIR", help="The service's directory. Default: $NEARSIGHT_DATA, or ./nearsight-data."
@@ -28,8 +30,8 @@ def _table(data: str | None) -> JobTable:
     return JobTable(settings.data)
 
 
-def _facts(job: Job) -> dict[str, Any]:
-    facts = asdict(job)
+def _facts(job: Job, waits: Mapping[str, str]) -> dict[str, Any]:
+    facts = {**asdict(job), "waits_for": waits.get(job.id)}
     for name in ("args", "pid", "key_prefix", "is_cancel_requested"):
         del facts[name]
     for name in ("created", "started", "ended"):
@@ -38,11 +40,11 @@ def _facts(job: Job) -> dict[str, Any]:
     return facts
 
 
-def _line(job: Job) -> str:
+def _line(job: Job, waits: Mapping[str, str]) -> str:
     share = f"{100 * job.done / job.total:3.0f} %" if job.total else ""
     subject = job.args.get("shown", {}).get("folder") or job.args.get("collection") or ""
     facts = f"{job.id}  {job.kind:<10}  {job.state:<11}  {share:>5}  {printable(str(subject))}"
-    return f"{facts}  {job.error or job.message}"
+    return f"{facts}  {job.error or job.message or waits.get(job.id, '')}"
 
 
 @click.command(
@@ -53,10 +55,11 @@ def _line(job: Job) -> str:
 @click.pass_obj
 def list_(run: Run, /, *, state: str | None, data: str | None) -> None:
     """List the jobs of the service, the latest first."""
-    jobs = _table(data).list(state=state)
-    run.console.document({"jobs": [_facts(job) for job in jobs]})
+    table = _table(data)
+    jobs, waits = table.list(state=state), table.waits()
+    run.console.document({"jobs": [_facts(job, waits) for job in jobs]})
     for job in jobs:
-        run.console.say(_line(job).rstrip())
+        run.console.say(_line(job, waits).rstrip())
     if not jobs:
         run.console.note("There are no jobs.")
 
@@ -67,7 +70,8 @@ def list_(run: Run, /, *, state: str | None, data: str | None) -> None:
 @click.pass_obj
 def show(run: Run, /, *, id: str, data: str | None) -> None:
     """Show one job."""
-    _show(run, _table(data).get(id))
+    table = _table(data)
+    _show(run, table, table.get(id))
 
 
 @click.command(cls=Command, json_shape=_SHAPE, examples=("nearsight job follow 3fa9c1d277b0e55d",))
@@ -82,11 +86,11 @@ def follow(run: Run, /, *, id: str, data: str | None) -> int:
     table = _table(data)
     last = ""
     while (job := table.get(id)).state not in ENDED:
-        if (line := _line(job)) != last:
+        if (line := _line(job, table.waits() if job.state == "queued" else {})) != last:
             last = line
             run.console.note(line.rstrip())
         time.sleep(0.5)
-    _show(run, job)
+    _show(run, table, job)
     return 0 if job.state == "done" else FAILURE
 
 
@@ -99,7 +103,8 @@ def cancel(run: Run, /, *, id: str, data: str | None) -> None:
 
     What it has saved stays.
     """
-    _show(run, _table(data).cancel(id))
+    table = _table(data)
+    _show(run, table, table.cancel(id))
 
 
 @click.command(cls=Command, json_shape=_SHAPE, examples=("nearsight job resume 3fa9c1d277b0e55d",))
@@ -111,12 +116,14 @@ def resume(run: Run, /, *, id: str, data: str | None) -> None:
 
     It was interrupted, failed or cancelled.
     """
-    _show(run, _table(data).resume(id))
+    table = _table(data)
+    _show(run, table, table.resume(id))
 
 
-def _show(run: Run, job: Job) -> None:
-    run.console.document(_facts(job))
-    run.console.say(_line(job).rstrip())
+def _show(run: Run, table: JobTable, job: Job) -> None:
+    waits = table.waits()
+    run.console.document(_facts(job, waits))
+    run.console.say(_line(job, waits).rstrip())
 
 
 @click.command(

@@ -57,6 +57,12 @@ class FacesRequest(RequestBody):
     false_match_rate: _Rate = None
 
 
+class BankUpgrade(RequestBody):
+    """What becomes of faces whose image is missing or has changed."""
+
+    drop_missing: bool = Field(False, description="Remove them; by default they stop the upgrade.")
+
+
 class NewPersonName(RequestBody):
     """A name for a group or person; that of another person joins the two."""
 
@@ -117,15 +123,34 @@ async def find_faces(
     service: Service = request.app.state.service
     # A filter that is wrong is told now, not by a job that failed.
     await service.in_thread(lambda: service.catalog.open(name).count(body.where))
+    args = _job_args(service, name, body)
+    return await accepted(request, response, "faces", args, idempotency_key)
+
+
+@router.post("/upgrade", status_code=202)
+async def upgrade_faces(
+    request: Request,
+    response: Response,
+    name: str,
+    body: BankUpgrade,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Compute all faces again from their images, as a job: once, where an earlier version computed them."""
+    service: Service = request.app.state.service
+    await _with_bank(request, name, lambda bank: None)
+    args = _job_args(service, name, body)
+    return await accepted(request, response, "faces_upgrade", args, idempotency_key)
+
+
+def _job_args(service: Service, name: str, body: RequestBody) -> dict[str, Any]:
     shown = body.model_dump(exclude_none=True)
-    args = {
+    return {
         **shown,
         "shown": shown,
         "collection": name,
         "directory": service.catalog.shown_place(name),
         **service.worker_args,
     }
-    return await accepted(request, response, "faces", args, idempotency_key)
 
 
 @router.get("")

@@ -1,6 +1,6 @@
 """Jobs: index a folder; look at, follow, cancel and resume any job."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
@@ -30,8 +30,19 @@ class IndexRequest(RequestBody):
     metadata: dict[str, str | float | bool] | None = None
 
 
-def job_facts(service: Service, job: Job) -> dict[str, Any]:
+async def job_facts(service: Service, job: Job) -> dict[str, Any]:
     """Return a job as clients see it: without the directories of this machine."""
+    [facts] = await _facts_of(service, [job])
+    return facts
+
+
+async def _facts_of(service: Service, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    is_any_queued = any(job.state == "queued" for job in jobs)
+    waits = await service.in_thread(service.jobs.table.waits) if is_any_queued else {}
+    return [{**_facts(service, job), "waits_for": waits.get(job.id)} for job in jobs]
+
+
+def _facts(service: Service, job: Job) -> dict[str, Any]:
     facts = asdict(job)
     shown = service.catalog.shown_path
     for name in ("created", "started", "ended"):
@@ -46,8 +57,8 @@ def job_facts(service: Service, job: Job) -> dict[str, Any]:
     if result := facts["result"]:
         if "failed" in result:
             result["failed"] = [{**each, "path": shown(each["path"])} for each in result["failed"]]
-        for name in ("vanished", "excluded"):
-            if name in result:
+        for name in ("vanished", "excluded", "removed"):
+            if isinstance(result.get(name), list):
                 result[name] = [shown(path) for path in result[name]]
     return facts
 
@@ -64,7 +75,7 @@ async def accepted(
         raise Problem(409, str(error), code="idempotency_key_reused") from error
     response.status_code = 202
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_facts(service, job)
+    return await job_facts(service, job)
 
 
 IdempotencyKey = Annotated[str | None, Header(max_length=200)]
@@ -140,7 +151,7 @@ async def list_jobs(
     """Return jobs, the latest first."""
     service: Service = request.app.state.service
     jobs = await service.in_thread(service.jobs.table.list, state=state, limit=limit)
-    return {"jobs": [job_facts(service, job) for job in jobs]}
+    return {"jobs": await _facts_of(service, jobs)}
 
 
 async def _job(request: Request, id: str) -> Job:
@@ -158,7 +169,7 @@ RequestedJob = Annotated[Job, Depends(_job)]
 @router.get("/jobs/{id}", dependencies=[requires("read")])
 async def get_job(request: Request, job: RequestedJob) -> dict[str, Any]:
     """Return one job."""
-    return job_facts(request.app.state.service, job)
+    return await job_facts(request.app.state.service, job)
 
 
 @router.delete("/jobs/{id}", status_code=202, dependencies=[requires("write")])
@@ -166,7 +177,7 @@ async def cancel_job(request: Request, job: RequestedJob) -> dict[str, Any]:
     """Cancel a job that waits or runs."""
     service: Service = request.app.state.service
     try:
-        return job_facts(service, await service.jobs.cancel(job.id))
+        return await job_facts(service, await service.jobs.cancel(job.id))
     except InvalidParameterError as error:
         raise Problem(409, str(error), code="job_has_ended") from error
 
@@ -176,7 +187,7 @@ async def resume_job(request: Request, job: RequestedJob) -> dict[str, Any]:
     """Queue a job again that was interrupted, failed or cancelled."""
     service: Service = request.app.state.service
     try:
-        return job_facts(service, await service.jobs.resume(job.id))
+        return await job_facts(service, await service.jobs.resume(job.id))
     except InvalidParameterError as error:
         raise Problem(409, str(error), code="job_not_resumable") from error
 
@@ -199,4 +210,4 @@ async def follow_job(request: Request, job: UnfinishedJob) -> AsyncIterator[Serv
     async for current in service.jobs.watch(job.id, service.stopping):
         number += 1
         name = "end" if current.state in ENDED else "progress"
-        yield ServerSentEvent(data=job_facts(service, current), event=name, id=str(number))
+        yield ServerSentEvent(data=await job_facts(service, current), event=name, id=str(number))

@@ -73,6 +73,16 @@ async def get_file(request: Request, digest: str, path: str) -> Response:
     if file is None or digest != version():
         raise Problem(404, "the page has changed; load it again", code="page_changed")
     headers = {"Cache-Control": _IMMUTABLE, "Vary": "Accept-Encoding"}
-    if "gzip" not in request.headers.get("accept-encoding", ""):
+    if not _takes_gzip(request.headers.get("accept-encoding", "")):
         return Response(file.content, media_type=file.media, headers=headers)
     return Response(file.compressed, media_type=file.media, headers={**headers, "Content-Encoding": "gzip"})
+
+
+def _takes_gzip(header: str) -> bool:
+    """Return whether an ``Accept-Encoding`` takes gzip; ``q=0`` says that it does not."""
+    weights = {}
+    for part in header.lower().split(","):
+        name, _, rest = part.partition(";")
+        weight = re.search(r"\bq=([0-9.]+)", rest)
+        weights[name.strip()] = weight is None or bool(weight[1].strip("0."))
+    return weights.get("gzip", weights.get("*", False))
