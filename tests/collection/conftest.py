@@ -46,18 +46,19 @@ def milvus():
 @pytest.fixture
 def place(request, tmp_path, monkeypatch):
     """The directory or URI of a collection that is not there yet; a test names the engine by a parameter."""
-    engine, number = getattr(request, "param", "directory"), next(_NUMBERS)
+    engine, name = getattr(request, "param", "directory"), f"moves{next(_NUMBERS)}"
     monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
     if engine == "s3":
-        for name, value in s3_server.VARIABLES.items():
-            monkeypatch.setenv(name, value)
-        return f"s3://photos/moves{number}?endpoint={request.getfixturevalue('bucket')}"
-    if engine == "postgres":
+        for variable, value in s3_server.VARIABLES.items():
+            monkeypatch.setenv(variable, value)
+        yield f"s3://photos/{name}?endpoint={request.getfixturevalue('bucket')}"
+    elif engine == "postgres":
         server = request.getfixturevalue("postgres")
         monkeypatch.setenv("PGPASSWORD", server.password)
-        return f"{server.uri}?collection=moves{number}"
-    if engine == "milvus":
+        yield f"{server.uri}?collection={name}"
+    elif engine == "milvus":
         server = request.getfixturevalue("milvus")
-        request.addfinalizer(lambda: server.drop(f"moves{number}"))
-        return f"{server.uri}?collection=moves{number}"
-    return tmp_path / "c"
+        yield f"{server.uri}?collection={name}"
+        server.drop(name)
+    else:
+        yield tmp_path / "c"

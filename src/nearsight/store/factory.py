@@ -18,7 +18,10 @@ from nearsight.store.location import Location
 
 # One slash, because a URI that was held in a Path has lost the other.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
-_PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):.*@|([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
+# The password of a user, and what an option of any engine or plugin holds that is named for a secret.
+_PASSWORD = re.compile(
+    r"(?<=://)([^/?#@:]*):.*@|([?&][^=&#]*(?:password|token|key|secret)[^=&#]*=)[^&#]*", re.IGNORECASE
+)
 # What ships with nearsight, as module:function of the URI; each is imported when it is needed.
 _LOCATIONS = {
     "gs": "nearsight.store.lance.object_storage.location:open_location",
@@ -34,12 +37,14 @@ STORE = "store"
 
 
 def shown_uri(uri: str | Path) -> str:
-    """Return a URI without its password.
+    """Return a URI without its password, token or key.
 
     Examples
     --------
     >>> shown_uri("postgres://ann:secret@host/shop?collection=photos&sslmode=require")
     'postgres://ann@host/shop?collection=photos&sslmode=require'
+    >>> shown_uri("milvus://host?token=root:secret&collection=photos")
+    'milvus://host?token=***&collection=photos'
     """
     return _PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] is not None else f"{match[2]}***", str(uri))
 

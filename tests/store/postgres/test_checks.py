@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from nearsight.doctor import check_store
+from nearsight.errors import InvalidParameterError
 from nearsight.store import create_store
 from nearsight.store.postgres import checks, indexes
 from nearsight.store.postgres import connection as connections
@@ -185,3 +186,10 @@ def test_a_host_that_says_nothing_is_not_asked_again_for_long(monkeypatch):
     with pytest.raises(connections.LostConnectionError):
         pool.connect()
     assert len(n_tries) == 1
+
+
+def test_an_option_that_no_driver_knows_is_named():
+    pool = connections.ConnectionPool(parse_address("postgres://ann:s3cret@host/db?collection=a&color=red"))
+    with pytest.raises(InvalidParameterError, match=r"no options \['color'\].*such as sslmode") as caught:
+        pool.connect()
+    assert "s3cret" not in str(caught.value)

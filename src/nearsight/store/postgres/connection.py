@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from nearsight.errors import (
     InvalidParameterError,
@@ -141,10 +142,15 @@ class ConnectionPool:
             options: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(self.address.dsn)
         except psycopg.ProgrammingError:
             # Not chained, and not told: the driver's message holds the URI with its password.
-            raise InvalidParameterError(
-                f"{self.address.shown}: the driver cannot read this URI. Write what is no letter or digit in"
-                " a user or password as %20, %2F, %40, and check the names of the options after the ?"
-            ) from None
+            known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+            named = dict(parse_qsl(urlsplit(self.address.dsn).query, keep_blank_values=True))
+            detail = (
+                f"there are no options {unknown}; those of libpq may be given, such as sslmode"
+                if (unknown := sorted(named.keys() - known))
+                else "the driver cannot read this URI. Write what is no letter or digit in a user or"
+                " password as %20, %2F, %40, and check the options after the ?"
+            )
+            raise InvalidParameterError(f"{self.address.shown}: {detail}") from None
         options.setdefault("connect_timeout", _CONNECT_TIMEOUT_S)
         options.setdefault("application_name", "nearsight")
         for name, value in _SILENCE.items():
