@@ -116,6 +116,7 @@ def test_a_wrong_filter_says_what_is_wrong(page, colors):
 
 
 def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
+    page.clock.install()
     page.goto(f"#/{colors}/images")
     page.locator(".cell[data-id]").first.wait_for()
     page.get_by_label("blue00.png", exact=True).click()
@@ -131,8 +132,14 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
         return page_service.client.get(route, params={"where": "season = 'winter'"}).json()["total"]
 
     assert n_winter() == 2
+    # What can be taken back stays; what was done goes by itself.
+    page.clock.fast_forward(30_000)
+    page.get_by_text("2 images tagged").wait_for()
     page.keyboard.press("Control+z")
     page.get_by_text("2 tags taken back").wait_for()
+    page.mouse.move(1, 1)
+    page.clock.fast_forward(12_000)
+    page.get_by_text("2 tags taken back").wait_for(state="detached")
     assert n_winter() == 0
     # They make a collection of their own.
     page.keyboard.press("c")
@@ -195,6 +202,32 @@ def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):
     assert page_service.client.get("/v1/collections/uploads/items").json()["total"] == 1
 
 
+def test_a_folder_that_is_being_added_is_seen_among_the_images(page, page_service, monkeypatch):
+    client, table = page_service.client, page_service.service.jobs.table
+    (page_service.root / "archive").mkdir(parents=True, exist_ok=True)
+    client.post("/v1/collections", json={"name": "growing"}).raise_for_status()
+    # The test is who moves the jobs on.
+    start = table.claim
+    monkeypatch.setattr(table, "claim", lambda: None)
+    first, second = (
+        client.post(f"/v1/collections/growing/{kind}", json=body).json()["id"]
+        for kind, body in (("audit", {}), ("index", {"folder": "files/archive"}))
+    )
+    start()
+    table.report(first, message="looking", done=3, total=40)
+    page.goto("#/growing/images")
+    card = page.locator(".job", has_text="Add images: files/archive")
+    card.get_by_text("waiting for “Audit” in growing, 3 of 40").wait_for()
+    table.finish(first, "done", result={})
+    start()
+    table.report(second, message="embedding", done=7, total=9)
+    card.get_by_text("embedding: 7 of 9").wait_for()
+    add(client, "growing", {"new.png": png((0, 250, 0))})
+    table.finish(second, "done", result={"added": 1})
+    card.wait_for(state="detached")
+    page.get_by_label("new.png", exact=True).wait_for()
+
+
 def test_the_page_fits_a_phone_in_the_dark(page, colors):
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 780})
@@ -202,6 +235,12 @@ def test_the_page_fits_a_phone_in_the_dark(page, colors):
     page.locator(".cell[data-id]").first.wait_for()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 29)"
+    # What can be done with the selected images is one line, and covers none of them.
+    page.locator(".cell[data-id]").first.click()
+    bar = page.get_by_role("region", name="Selection").bounding_box()
+    grid = page.locator(".grid-view").bounding_box()
+    assert bar["height"] < 50
+    assert bar["y"] >= grid["y"] + grid["height"]
 
 
 def test_the_list_of_keys_opens(page, colors):

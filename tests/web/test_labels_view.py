@@ -47,18 +47,26 @@ def test_images_are_labeled_by_keys_and_doubted_labels_are_corrected(page, page_
 
     page.goto("#/shelf/labels")
     page.get_by_role("textbox", name="Classes").fill("warm\ncold")
-    page.get_by_role("button", name="Label with 2 classes").click()
+    # Until the first images come, nobody is told that none is left.
+    late = []
+    page.route("**/labels/queue", lambda route: late.append(route), times=1)
+    with page.expect_request("**/labels/queue"):
+        page.get_by_role("button", name="Label with 2 classes").click()
+    page.get_by_text("Choosing images…").wait_for()
+    late[0].continue_()
     page.locator(".stage img").wait_for()
-    page.get_by_text("Too few labels").wait_for()
+    page.get_by_text("After 8 labeled images").wait_for()
     wrong = shown()
     press("2" if truth[wrong] == "warm" else "1", wrong)
     skipped = shown()
     press("s", skipped)
+    page.get_by_role("button", name="Undo the skip").wait_for()
     press("z", shown())
     assert shown() == skipped
     press("0", skipped)
     undone = shown()
     press("1", undone)
+    page.get_by_role("button", name="Undo warm").wait_for()
     page.get_by_text("all saved").wait_for()
     page.keyboard.press("z")
     page.wait_for_function("id => document.querySelector('.stage img').src.includes(id)", arg=undone)

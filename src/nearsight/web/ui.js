@@ -5,6 +5,8 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm
 
 import { addKeys, silenceKeys } from "./keys.js";
 
+const MESSAGE_MS = 6000;
+
 /** Read a text aloud to those who use a screen reader. */
 export function announce(text) {
   document.getElementById("live").textContent = text;
@@ -129,8 +131,17 @@ export function Form({ send, children, ...props }) {
 
 /** What has been done, and how to undo it: a line above a view, or with `close` a bar over it. The one that came last answers the key. */
 export function LastChange({ text, undo, label = "Undo", close }) {
+  const element = useRef();
+  useEffect(() => {
+    // What can be taken back stays, so that it can be.
+    if (!close || undo) return undefined;
+    // On a touch screen, what was touched last is hovered for ever.
+    const isHeld = matchMedia("(hover: hover)").matches ? ":hover, :focus-within" : ":focus-within";
+    const timer = setInterval(() => element.current.matches(isHeld) || close(), MESSAGE_MS);
+    return () => clearInterval(timer);
+  }, [text, undo]);
   useKeys("Undo", undo && { "Ctrl+z": ["undo the latest change", undo] });
-  return html`<p class=${close ? "" : "line edited"} role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
+  return html`<p ref=${element} class=${close ? "" : "line edited"} role="status"><span>${text}</span>${undo && html`<button onClick=${undo}>${label}</button>`}
     ${close && html`<button aria-label="Close" onClick=${close}>✕</button>`}</p>`;
 }
 

@@ -1,10 +1,20 @@
-// A job that a dialog started: how far it is, or why it failed.
+// Jobs: how far each is, what it waits for, or why it failed.
 
 import { followJob, service } from "../api.js";
-import { count, Failure, fileName, html, number, useEffect, useState } from "../ui.js";
+import { count, Failure, fileName, html, number, useAnswer, useEffect, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
+
+const DOES = {
+  index: "Add images", duplicates: "Find duplicates", clusters: "Make clusters", cluster_split: "Split a cluster", map: "Make the map",
+  faces: "Find faces", audit: "Audit", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
+  label_check: "Check labels", baskets: "Learn from orders", recommendations: "Recommend for every item",
+  anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder",
+};
+
+/** What a job does, and with what. */
+export const jobTitle = ({ kind, args = {} }) => [DOES[kind] ?? kind, args.folder ?? args.where].filter(Boolean).join(": ");
 
 /** Follow a job as long as it runs. Returns whether it does. */
 export function useFollowed(job, told) {
@@ -13,32 +23,49 @@ export function useFollowed(job, told) {
   return isOpen;
 }
 
-/** Returns the job's facts, {run, isRunning, failure}. `run` takes the promise of a started job. */
-export function useJob(done) {
-  const [state, setState] = useState({});
-  const isRunning = useFollowed(state, (job) => {
-    setState(job);
-    if (job.state === "done") done(job);
+/** The job of a kind in a collection, also one from before the page was loaded: its facts, and {run, follow, isRunning, failure}. `run` takes the promise of a started job. */
+export function useJob(collection, kind, ended) {
+  const [job, follow] = useState({});
+  useEffect(() => {
+    service.get("jobs").then(({ jobs }) => {
+      const running = jobs.find((each) => each.kind === kind && each.collection === collection.name && OPEN.includes(each.state));
+      // Unless another was started meanwhile.
+      follow((now) => (now.state ? now : running ?? now));
+    }, (failure) => follow((now) => ({ ...now, failure })));
+  }, [collection.name]);
+  const isRunning = useFollowed(job, (told) => {
+    follow(told);
+    if (!OPEN.includes(told.state)) ended(told);
   });
   const run = (started) => {
-    setState({ state: "queued" });
-    started.then((job) => setState(job ?? {}), (failure) => setState({ failure }));
+    follow({ kind, state: "queued" });
+    return started.then((job) => follow(job ?? {}), (failure) => follow({ failure }));
   };
-  return { ...state, run, isRunning };
+  return { ...job, run, follow, isRunning };
 }
 
-export function JobBar({ job }) {
-  return html`<progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress" />
-    <span class="soft">${job.message || (job.state === "queued" ? "waiting for its turn" : "starting")}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}</span>`;
+// Each has a place of its own; of the others, one runs at a time, the oldest first.
+const isStanding = ({ kind }) => kind === "anomaly_watch";
+
+function Waiting({ job }) {
+  const [answer, , again] = useAnswer(() => service.get("jobs"), []);
+  useEffect(() => { const timer = setInterval(again, 2000); return () => clearInterval(timer); }, []);
+  const before = (answer?.jobs ?? []).filter((each) => each.id !== job.id && isStanding(each) === isStanding(job)
+    && OPEN.includes(each.state) && (each.state !== "queued" || each.created < job.created));
+  const now = before.find(({ state }) => state !== "queued");
+  if (!now) return "waiting for its turn";
+  const others = before.length > 1 ? ` and ${count(before.length - 1, "other job")}` : "";
+  return `waiting for “${jobTitle(now)}” in ${now.collection}${now.total ? `, ${number(now.done)} of ${number(now.total)}` : ""}${others}`;
 }
 
-export function JobProgress({ job, title, stop = "Cancel" }) {
-  if (job.failure) return html`<${Failure} error=${job.failure} />`;
-  if (job.state === "failed") return html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`;
+export function JobProgress({ job, title = jobTitle(job), stop = "Cancel" }) {
+  const [refused, setRefused] = useState();
+  const failure = job.failure ?? refused ?? (job.state === "failed" && { title: "It failed.", message: job.error });
+  if (failure) return html`<${Failure} error=${failure} />`;
   if (!OPEN.includes(job.state)) return null;
-  return html`<div class="card job" role="status"><strong>${title}</strong>
-    <${JobBar} job=${job} />
-    ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`)}>${stop}</button>`}</div>`;
+  return html`<div class="card job" role="status"><div class="line"><span class="space"><strong>${title}</strong> <span class="soft">${job.state === "queued" && job.id ? html`<${Waiting} job=${job} />` : `${job.message || "starting"}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}`}</span></span>
+      ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`).catch(setRefused)}>${stop}</button>`}</div>
+    <progress max=${job.total || 1} value=${job.total ? job.done : null} aria-label="Progress" /></div>`;
 }
 
 export function FailureList({ failed, retry }) {

@@ -1,7 +1,7 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
 import { service } from "../api.js";
-import { FailureList, JobBar, OPEN, useFollowed } from "../components/job.js";
+import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { count, Failure, Form, html, number, Options, useAnswer, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
@@ -86,17 +86,14 @@ function JobCard({ job: first, collection, changed }) {
   });
   const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
   const result = job.result ?? {};
-  return html`<article class="card job" aria-label=${`Job ${job.kind}`}>
-    <header class="line"><strong>${job.args?.folder ?? job.kind}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
-    ${isOpen && html`<div role="status"><${JobBar} job=${job} /></div>`}
+  if (isOpen) return html`<${JobProgress} job=${job} />`;
+  return html`<article class="card job" aria-label=${jobTitle(job)}>
+    <header class="line"><strong>${jobTitle(job)}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
     ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
     ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
     <${Failure} error=${error} />
     <${FailureList} failed=${result.failed ?? []} retry=${again} />
-    <footer class="line">
-      ${isOpen && html`<button onClick=${() => service.delete(`jobs/${job.id}`).then(setJob, setError)}>Cancel</button>`}
-      ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button class="main" onClick=${again}>Go on</button>`}
-    </footer>
+    ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button class="main" onClick=${again}>Go on</button>`}
   </article>`;
 }
 

@@ -34,7 +34,7 @@ export function Clusters({ collection, query, selection }) {
     ${result && html`<div class="fill">
       <${Failure} error=${error} />
       ${result.edits.length > 0 && html`<${LastChange} text=${`Last: ${result.edits.at(-1)}.`} undo=${undo} />`}
-      ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.follow} />`
+      ${chosen ? html`<${Cluster} key=${chosen.id} ...${shared} cluster=${chosen} follow=${analysis.job.follow} />`
         : html`<${Stacks} ...${shared} start=${analysis.start} />`}</div>`}
   <//>`;
 }

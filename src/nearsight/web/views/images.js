@@ -1,9 +1,8 @@
 // Browse and search: words, dropped, pasted or chosen images, several with plus and minus, and filters.
 
-import { service } from "../api.js";
 import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
-import { JobProgress, OPEN, useFollowed } from "../components/job.js";
+import { JobProgress, useJob } from "../components/job.js";
 import { address, stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
 import { announce, count, Empty, Failure, html, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useRef, useState, written } from "../ui.js";
@@ -132,12 +131,8 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
 
 /** A folder that is being added: images appear when its job has ended. */
 function Adding({ collection, reload }) {
-  const [running] = useAnswer(() => service.get("jobs").then(({ jobs }) => jobs.find((job) =>
-    job.collection === collection.name && job.kind === "index" && OPEN.includes(job.state))), [collection.name]);
-  const [told, setTold] = useState();
-  const job = told ?? running;
-  useFollowed(job, (next) => { setTold(next); if (!OPEN.includes(next.state)) reload(); });
-  return job && html`<${JobProgress} job=${job} title=${`Adding ${job.args?.folder ?? "images"}`} />`;
+  const job = useJob(collection, "index", reload);
+  return html`<${JobProgress} job=${job} />`;
 }
 
 /** While a collection moves to another model, either searches. The new one compares images only, of which some have no vector of it yet. */

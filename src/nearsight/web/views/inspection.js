@@ -2,12 +2,11 @@
 
 import { form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
-import { FailureList, JobProgress, OPEN, useFollowed } from "../components/job.js";
+import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
 import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
-const KINDS = { anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder" };
 
 export function Inspection({ collection }) {
   const name = collection.name;
@@ -21,7 +20,7 @@ export function Inspection({ collection }) {
   const [answer, unread, load] = useAnswer(() => collection.get("detectors"), [name]);
   useEffect(() => {
     // Beside those that were started meanwhile.
-    service.get("jobs").then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.collection === name && KINDS[job.kind] && !now.some(({ id }) => id === job.id))]), setError);
+    service.get("jobs").then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.collection === name && job.kind.startsWith("anomaly_") && !now.some(({ id }) => id === job.id))]), setError);
     collection.facts().then(({ roots }) => setRoots(roots), setError);
   }, [name]);
   const start = (asked) => asked.then((job) => { setError(); setJobs((now) => [job, ...now]); return job; }, setError);
@@ -60,7 +59,7 @@ function Progress({ job, told }) {
   useFollowed(job, told);
   const isWatch = job.kind === "anomaly_watch";
   const done = isWatch ? `, ${count(job.done, "image")} so far` : "";
-  return html`<${JobProgress} job=${job} stop=${isWatch ? "Stop watching" : "Cancel"} title=${`${KINDS[job.kind]}: ${job.args.folder ?? job.args.where ?? ""}${done}`} />`;
+  return html`<${JobProgress} job=${job} stop=${isWatch ? "Stop watching" : "Cancel"} title=${jobTitle(job) + done} />`;
 }
 
 function FitForm({ roots, taken, fit, hidden }) {
@@ -132,19 +131,18 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
           <button aria-label="Image before" onClick=${() => step(-1)}>←</button><span class="soft">${index + 1} of ${all.length}</span>
           <button aria-label="Next image" onClick=${() => step(1)}>→</button></div>
         <${Heat} key=${image.id + image.revision} ...${shared} opacity=${opacity} />
-        <div class="line wrap"><label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label>
-          <div class="scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div></div>
-        <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${note}. </span>`)}</p>
         <div class="buttons">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "main" : ""} aria-pressed=${image.verdict === verdict}
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
-          <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button></div></section>
+          <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button><span class="space" />
+          <label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label></div>
+        <div class="scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div>
+        <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${note[0].toUpperCase() + note.slice(1)}. </span>`)}</p></section>
       <aside><${ThresholdControl} ...${shared} ...${{ setTrial, changed }} version=${done + JSON.stringify(counts)} />
-        <h2>Defects: ${number(defects.total)}</h2><${Cards} ...${shared} list=${defects} />
-        <details class="folded"><summary>Good: ${count(good.total, "image")}</summary><${Cards} ...${shared} list=${good} /></details>
-        ${counts.undecided < counts.images && html`<div class="card"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects:
-          ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
-          <button class="main" disabled=${isFitting} onClick=${() => start(collection.post(`${place}/refit`))}>Fit again with these</button>
+        ${counts.undecided < counts.images && html`<div class="card threshold"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects: ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
+          <div class="buttons"><button disabled=${isFitting} onClick=${() => start(collection.post(`${place}/refit`))}>Fit again with these</button></div>
           <p class="soft">Confirmed good images are learned and defects are left out. The threshold rests on the good images that were held out, as before.</p></div>`}
+        <h2>Defects: ${number(defects.total)}</h2><${Cards} ...${shared} list=${defects} />
+        ${good.total > 0 && html`<details class="folded"><summary>Good: ${count(good.total, "image")}</summary><${Cards} ...${shared} list=${good} /></details>`}
       </aside></div>`}`;
 }
 
@@ -165,11 +163,14 @@ function Cards({ list, collection, detector, image: chosen, open }) {
 /** Where images come from: a folder, once or for good, or files of this machine. */
 function Source({ collection, detector, roots, start, load, setError, watched }) {
   const [folder, setFolder] = useState("");
+  const [left, setLeft] = useState(0);
   const inspect = (watch) => start(collection.post(`detectors/${detector.name}/folders`, { folder, watch }));
   const send = async ({ target: { files } }) => {
+    setLeft(files.length);
     for (const file of files) {
       await collection.post(`detectors/${detector.name}/score`, form({ image: file })).then(({ failed: [bad] }) => bad && setError({ title: bad.path, message: bad.reason }), setError);
       load();
+      setLeft((now) => now - 1);
     }
   };
   return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
@@ -177,5 +178,5 @@ function Source({ collection, detector, roots, start, load, setError, watched })
     <${Options} id="inspected" values=${roots} />
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
-    <label class="button">Score files…<input class="hidden-text" type="file" multiple accept="image/*" onChange=${send} /></label><//>`;
+    <label class="button">${left ? `Scoring, ${number(left)} left…` : "Score files…"}<input class="hidden-text" type="file" multiple accept="image/*" disabled=${left > 0} onChange=${send} /></label><//>`;
 }

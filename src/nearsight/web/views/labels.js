@@ -49,7 +49,7 @@ function Classes({ collection, facts, done }) {
     <label>Saved in the metadata as <input required list="label-keys" pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
     <${Options} id="label-keys" values=${facts.keys} />
     ${facts.keys.length > 0 && html`<p class="soft">Labels that are there: ${facts.keys.map((name) => html`<a href=${address(collection, "labels", { key: name })}>${name}</a> `)}</p>`}
-    <button class="main" disabled=${!classes.length}>Label with ${count(classes.length, "class", "classes")}</button><//>`;
+    <button class="main" disabled=${!classes.length}>${classes.length ? `Label with ${count(classes.length, "class", "classes")}` : "Start labeling"}</button><//>`;
 }
 
 function Labeler({ collection, facts, Queue }) {
@@ -75,13 +75,14 @@ function Labeler({ collection, facts, Queue }) {
     Enter: ["accept what the classifier says", () => give(hint)],
     ...(check && { k: ["keep the label: it is right", () => give(image?.own)] }),
   });
-  const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)}`
+  const last = queue.history.at(-1);
+  const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)}<kbd class="wide">Enter</kbd>`
     : label === image?.own ? "the label" : number(queue.counts.get(label) ?? 0));
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
   return html`<div class="labeler">
     <figure class="stage">${image ? html`<${Photograph} key=${image.id} collection=${collection} id=${image.id} alt="The image to label" />
       <figcaption class="soft">${fileName(image.path)}${image.check ? " · drawn at random, to measure accuracy" : ""}${image.likely ? " · among the most doubtful" : ""}${image.unknown && image.label && !image.check ? " · looks like none of the classes" : ""}</figcaption>`
-      : queue.isLearning ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
+      : queue.isLearning !== false ? html`<p class="wait">${Queue === LabelQueue ? "Choosing images…" : "Each label is judged by the others…"}</p>`
       : html`<${Empty} title="Nothing is left"><p>${queue.skipped.size ? `You skipped ${count(queue.skipped.size, "image")}.` : check ? "No other label is doubted." : "Every image has a label."}</p><//>`}</figure>
     <aside>
       <${Failure} error=${queue.error} />
@@ -90,9 +91,9 @@ function Labeler({ collection, facts, Queue }) {
         <kbd>${KEYS[at] ?? "·"}</kbd><span>${label}</span><span class="soft">${side(label)}</span></button></li>`)}</ul>
       <div class="buttons">${image?.own && html`<button onClick=${() => give(image.own)}><kbd>k</kbd> Keep</button>`}
         <button onClick=${skip}><kbd>s</kbd> Skip</button>
-        <button disabled=${!queue.history.length} onClick=${undo}><kbd>z</kbd> Undo</button></div>
+        <button class="undo" disabled=${!last} onClick=${undo}><kbd>z</kbd> Undo ${last && (last.label ?? "the skip")}</button></div>
       <div class="card" role="status"><strong>${number(labeled)} of ${count(facts.images, "image")} labeled</strong>
-        <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : "all saved"}${queue.isLearning ? " · learning…" : ""}</span>
+        <span class="soft">${queue.waiting.length ? `saving ${queue.waiting.length}…` : labeled > 0 && "all saved"}${queue.isLearning ? " learning…" : ""}</span>
         ${queue.accuracy && html`<${Accuracy} facts=${queue.accuracy} />`}
         ${check && html`<p>${count(queue.images.length, "image looks", "images look")} more like another class. The first ones are the most doubtful; images that were chosen because they are difficult are often labeled right.</p>`}</div>
       ${check && html`<${Confusion} check=${check} />`}
@@ -101,7 +102,7 @@ function Labeler({ collection, facts, Queue }) {
 
 function Accuracy({ facts }) {
   const { judged, right, accuracy, interval, mean_probability: sure, calibration } = facts;
-  if (accuracy == null) return html`<p>Too few labels to say how good the classifier is: ${judged} of the 8 random images that it takes.</p>`;
+  if (accuracy == null) return html`<p>After 8 labeled images that were drawn at random, it is said here how good the classifier is. So far: ${judged}.</p>`;
   const mean = sure != null && percent(sure), share = right / judged;
   return html`<p><strong class="figure">${percent(accuracy)}</strong> of the images that nobody has labeled should get the right label (between ${percent(interval[0])} and ${percent(interval[1])}).</p>
     <p class="soft">Measured on ${judged} images drawn at random, ${right} of them right (${percent(share)}), each by a classifier that had not seen it.

@@ -34,18 +34,18 @@ const WORDS = [
   [/ = TRUE$/, ": yes"], [/ = FALSE$/, ": no"], [/ <= (-?[\d.]+)$/, " at most $1"], [/ >= (-?[\d.]+)$/, " at least $1"],
 ];
 /** A saved rule as people read it; the filter itself where it says more than the form can. */
-const inWords = (text) => WORDS.reduce((said, [pattern, words]) => said.replace(pattern, words), text).replaceAll("_", " ");
+export const inWords = (text) => WORDS.reduce((said, [pattern, words]) => said.replace(pattern, words), text).replaceAll("_", " ");
 
 export function RuleEditor({ rules, fields, item, change, allowed, unsaved, error }) {
   const isLacking = (text) => [...text.matchAll(/item\.(\w+)/g)].some(([, field]) => (item.metadata[field] ?? item[field]) == null);
   return html`<section class="card rules" aria-label="Rules">
     <ul class="chips"><li><strong>Recommend only if</strong></li>
-      ${!rules.length && html`<li class="soft">anything goes</li>`}
+      ${!rules.length && html`<li class="soft">no rule yet: all images may be recommended</li>`}
       ${rules.map((text, at) => html`<li class="chip"><span title=${text}>${inWords(text)}</span>
         ${isLacking(text) && html`<span class="soft">(this item has none)</span>`}
         <button aria-label=${`Remove the rule ${inWords(text)}`} onClick=${() => change((now) => now.filter((other) => other !== text))}>✕</button></li>`)}
       <li class="space"></li>${allowed != null && html`<li class="soft">${number(allowed)} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>
-    <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change((now) => [...now, textOf(rule, fields[rule.field])])} />
+    <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change((now) => [...new Set([...now, textOf(rule, fields[rule.field])])])} />
     <${Failure} error=${unsaved?.error.status === 412 ? { title: "Somebody else has changed the rules.", message: "Theirs are shown, and hold. Your change is not among them." } : unsaved?.error ?? error} />
     ${unsaved && html`<button onClick=${unsaved.again}>Make my change again</button>`}
   </section>`;

@@ -8,12 +8,12 @@ import { FactList } from "../components/viewer.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
 import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
-import { fieldsOf, RuleEditor } from "./shop-rules.js";
+import { fieldsOf, inWords, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
 const MAX_ROW = 12;
 
-export function Shop({ collection, query, selection }) {
+export function Shop({ collection, query, selection, tell }) {
   const [info, infoError] = useAnswer(() => collection.facts(), [collection.name]);
   const [stored, , reload] = useAnswer(() => collection.get("baskets"), [collection.name]);
   const [saved, savedError] = useAnswer(() => collection.read("recommendations/rules"), [collection.name]);
@@ -37,6 +37,9 @@ export function Shop({ collection, query, selection }) {
       setUnsaved((before) => ({ error, again: () => { setUnsaved(); before?.again(); change(edit); } }));
     }).catch((error) => setUnsaved({ error, again: () => change(edit) })).finally(() => setEdits((now) => now.filter((other) => other !== edit)));
   };
+  // Dialogs may be closed meanwhile.
+  const learning = useJob(collection, "baskets", ({ state }) => { reload(); if (state === "done") tell("Learned from the orders"); });
+  const table = useJob(collection, "recommendations", ({ state }) => state === "done" && tell("The table is ready: Export CSV"));
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
@@ -50,11 +53,12 @@ export function Shop({ collection, query, selection }) {
     <div class="line wrap"><${SearchBox} collection=${collection} text=${query.text} /><span class="space" />
       <button onClick=${() => setDialog("orders")}>Orders…</button>
       <button onClick=${() => setDialog("export")}>Export CSV…</button></div>
+    ${!dialog && html`<${JobProgress} job=${learning} /><${JobProgress} job=${table} />`}
     ${query.item
       ? html`<${Product} key=${query.item} ...${{ collection, rules, fields, change, unsaved, baskets, orders, selection }} id=${query.item} choose=${setChosen} showOrders=${() => setDialog("orders")} />`
       : html`<${Tiles} key=${query.text} ...${{ collection, info }} text=${query.text} />`}
-    ${dialog === "orders" && html`<${OrdersDialog} ...${{ collection, baskets, reload }} close=${() => setDialog()} />`}
-    ${dialog === "export" && html`<${ExportDialog} ...${{ collection, baskets, orders, rules }} close=${() => setDialog()} />`}
+    ${dialog === "orders" && html`<${OrdersDialog} ...${{ collection, baskets, reload }} job=${learning} close=${() => setDialog()} />`}
+    ${dialog === "export" && html`<${ExportDialog} ...${{ collection, baskets, orders, rules }} job=${table} close=${() => setDialog()} />`}
   </div>`;
 }
 
@@ -69,19 +73,21 @@ function SearchBox({ collection, text = "" }) {
 /** The first items of the shop, or those of a search: by names first, else by words. */
 function Tiles({ collection, text, info }) {
   const [found, error] = useAnswer(async () => {
-    if (!text) return (await collection.get("items", { limit: MAX_TILES })).items;
+    if (!text) return collection.get("items", { limit: MAX_TILES });
     const like = `ILIKE ${quoted(`%${text}%`)}`;
     const texts = Object.entries(info.metadata).filter(([, type]) => type === "string").map(([key]) => `metadata.${key}`);
     const where = ["path", ...texts].map((field) => `${field} ${like}`).join(" OR ");
-    const { items } = await collection.get("items", { where, limit: MAX_TILES });
+    const named = await collection.get("items", { where, limit: MAX_TILES });
     // Not every model compares words with images.
-    return items.length ? items : collection.search({ text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => hits, () => []);
+    return named.total ? named : collection.search({ text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => ({ items: hits }), () => named);
   }, [collection, text]);
   if (error || !found) return html`<${Wait} error=${error} />`;
-  if (!found.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
+  const { items, total = items.length } = found;
+  if (!items.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
     ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p><//>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
-    <ul class="shelf all">${found.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>`;
+    <ul class="shelf all">${items.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>
+    ${total > items.length && html`<p class="soft">The first ${items.length} of ${number(total)}. Search for a name to see others.</p>`}`;
 }
 
 function Product({ collection, id, rules, fields, change, unsaved, baskets, orders, choose, showOrders, selection }) {
@@ -144,11 +150,10 @@ function whyBought(item) {
   return [kind === "together" ? `in ${number(times)} of its ${count(of, "order")}` : text, chance].filter(Boolean);
 }
 
-function OrdersDialog({ collection, baskets, reload, close }) {
+function OrdersDialog({ collection, baskets, reload, job, close }) {
   const [name, setName] = useState("orders");
   const [server, setServer] = useState("");
   const [leaving, setLeaving] = useState();
-  const job = useJob(reload);
   const send = ({ target }) =>
     job.run(collection.put(`baskets/${name}`, server.trim() ? { file: server.trim() } : form({ file: target.elements.file.files[0] })));
   const drop = (each) => (leaving === each ? job.run(collection.delete(`baskets/${each}`).then(reload)) : setLeaving(each));
@@ -164,22 +169,21 @@ function OrdersDialog({ collection, baskets, reload, close }) {
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
       <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button><//>
-    <${JobProgress} job=${job} title="Learning from orders" />
+    <${JobProgress} job=${job} />
   <//>`;
 }
 
-function ExportDialog({ collection, baskets, orders, rules, close }) {
+function ExportDialog({ collection, baskets, orders, rules, job, close }) {
   const [by, setBy] = useState(orders ?? "");
   const [k, setK] = useState(10);
-  const job = useJob(() => announce("The table is ready"));
   const send = () => job.run(collection.post("recommendations", { k: Number(k), rule: rules, baskets: by || null }));
   return html`<${Dialog} title="A table for every item" close=${close}><${Form} send=${send}>
       <label>Recommend <select ...${written(by, setBy)}>
         <option value="">what looks alike</option>${baskets.map((each) => html`<option value=${each.name}>what is bought together: ${each.name}</option>`)}</select></label>
       <label>Items each <input type="number" min="1" max="1000" required ...${written(k, setK)} /></label>
-      <p class="soft">${rules.length ? `${count(rules.length, "rule")} hold: ${rules.join("; ")}` : "No rule holds."}</p>
+      <p class="soft">${rules.length ? `${count(rules.length, "rule")} ${rules.length === 1 ? "holds" : "hold"}: ${rules.map(inWords).join("; ")}` : "No rule holds."}</p>
       <button class="main" disabled=${job.isRunning}>Make the table</button><//>
-    <${JobProgress} job=${job} title="Recommending for every item" />
+    <${JobProgress} job=${job} />
     ${job.state === "done" && html`<p class="line table"><a class="button main" href=${collection.url("recommendations")} download>Download CSV</a> ${count(job.result.rows, "row")}</p>`}
   <//>`;
 }
