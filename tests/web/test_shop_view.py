@@ -92,6 +92,10 @@ def test_from_orders_to_a_table(page, page_service, shop, orders):
     with page.expect_response(lambda answer: answer.request.method == "PUT" and answer.ok):
         page.get_by_role("button", name="Add rule").click()
     page.get_by_text("4 images allowed").wait_for()
+    # The same rule is there once.
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and answer.ok):
+        page.get_by_role("button", name="Add rule").click()
+    assert page.get_by_role("button", name="Remove the rule in stock").count() == 1
     titles = shelf(page, "Looks alike").locator("strong").all_inner_texts()
     assert sorted(titles) == ["Product 4", "Product 5", "Product 7", "Product 8"]
     shelf(page, "Bought together").first.click()
@@ -125,6 +129,7 @@ def test_from_orders_to_a_table(page, page_service, shop, orders):
 
     # The table for every item follows the rules.
     page.get_by_role("button", name="Export CSV…").click()
+    page.get_by_role("dialog").get_by_text("category: differs; in stock: yes").wait_for()
     page.get_by_label("Items each").fill("2")
     page.get_by_role("button", name="Make the table").click()
     with page.expect_download() as download:

@@ -18,6 +18,9 @@ export const count = (n, noun, plural = `${noun}s`) => `${number(n)} ${n === 1 ?
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
+/** What the service says, as a sentence of its own. */
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
 export const fileName = (path) => path.split("/").at(-1) || path;
 
 /**

@@ -27,13 +27,14 @@ export function AddImages({ collection, reload }) {
 }
 
 function FolderForm({ collection, roots, started }) {
-  const [folder, setFolder] = useState(roots[0] ?? "");
+  // Of several the person chooses: a list offers only what begins with the words that are there.
+  const [folder, setFolder] = useState(roots.length === 1 ? roots[0] : "");
   const begin = () => collection.post("index", { folder }).then(started);
   if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
   return html`<${Form} class="card" send=${begin}><h2>A folder of the server</h2>
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
-    <label>Folder <input list="roots" required ...${written(folder, setFolder)} /></label>
+    <label>Folder <input list="roots" required placeholder=${roots.join(", ")} ...${written(folder, setFolder)} /></label>
     <${Options} id="roots" values=${roots} />
     <button class="main">Add the folder</button><//>`;
 }

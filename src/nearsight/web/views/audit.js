@@ -1,7 +1,7 @@
 // What is wrong with the images, by kind, the most severe first.
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { arrows, count, Empty, fileName, html, number, useChanges, useKeys, useRef } from "../ui.js";
+import { arrows, count, Empty, fileName, html, number, sentence, useChanges, useKeys, useRef } from "../ui.js";
 
 const MAX_SHOWN = 60;
 
@@ -13,13 +13,13 @@ export function Audit({ collection, selection }) {
   useKeys("Audit", arrows(board));
   return html`<${Analysis} analysis=${analysis} title="Not audited yet" button="Audit the images"
       explanation="Looks for blurred, dark, bright, flat and tiny images, odd shapes, outliers, duplicates and leaks between splits.">
-    ${result && html`<div class="line"><h1>${count(result.issues.length, "issue")} in ${count(result.images, "image")}</h1><span class="space" />
+    ${result && html`<div class="line wrap"><h1>${count(result.issues.length, "issue")} in ${count(result.images, "image")}</h1><span class="space" />
         <button onClick=${() => analysis.start()}>Audit again</button></div>
       ${result.issues.length === 0 && html`<${Empty} title="Nothing stands out" />`}
       ${result.issues.length > 0 && html`<p class="soft">Mark images, by a click or with Space; then tag them, take them out of the collection, or put their files into the trash.</p>`}
       <div ref=${board}>${Object.entries(result.counts).map(([kind, n]) => html`<${Kind} ...${{ collection, kind, n, selection }}
         issues=${result.issues.filter((issue) => issue.kind === kind)} />`)}</div>
-      ${result.notes.length > 0 && html`<h2>Notes</h2><ul>${result.notes.map((note) => html`<li class="soft">${note}</li>`)}</ul>`}`}
+      ${result.notes.length > 0 && html`<h2>Notes</h2><ul>${result.notes.map((note) => html`<li class="soft">${sentence(note)}</li>`)}</ul>`}`}
   <//>`;
 }
 

@@ -54,7 +54,7 @@ export function Duplicates({ collection, reload, tell }) {
         <button onClick=${() => analysis.start()}>Search again</button></div>
       <${Failure} error=${error} />
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
-      ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>What you decided is remembered.</p><//>`}
+      ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>No other images look like near-duplicates. What you decided is remembered.</p><//>`}
       ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         ...${{ step, decide, discard }} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}

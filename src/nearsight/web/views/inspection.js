@@ -4,7 +4,7 @@ import { form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, sentence, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 
@@ -65,7 +65,7 @@ function Progress({ job, told }) {
 function FitForm({ roots, taken, fit, hidden }) {
   const [fields, setFields] = useState({ name: taken.length ? "" : "parts", where: "", rate: "5" });
   // The folders may come after somebody began to write: what was written stays.
-  const shown = { folder: roots[0] ?? "", ...fields };
+  const shown = { folder: roots.length === 1 ? roots[0] : "", ...fields };
   const field = (name) => ({ value: shown[name], onInput: (event) => setFields((now) => ({ ...now, [name]: event.target.value })) });
   const { name, folder, where, rate } = shown;
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
@@ -136,7 +136,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
           <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button><span class="space" />
           <label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label></div>
         <div class="scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div>
-        <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${note[0].toUpperCase() + note.slice(1)}. </span>`)}</p></section>
+        <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${sentence(note)} </span>`)}</p></section>
       <aside><${ThresholdControl} ...${shared} ...${{ setTrial, changed }} version=${done + JSON.stringify(counts)} />
         ${counts.undecided < counts.images && html`<div class="card threshold"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects: ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
           <div class="buttons"><button disabled=${isFitting} onClick=${() => start(collection.post(`${place}/refit`))}>Fit again with these</button></div>

@@ -70,7 +70,7 @@ function Everybody({ collection, act, forget, result, shows, show, again }) {
     f: ["forget…", forgetThose],
   });
   const isAll = shows.least === 1;
-  return html`<div class="line"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space" />
+  return html`<div class="line wrap"><h1>${count(result.total, "person", "people")}${shows.hidden ? " hidden" : ""}</h1><span class="space" />
       ${(result.hidden > 0 || shows.hidden) && html`<button aria-pressed=${shows.hidden} onClick=${() => show({ hidden: !shows.hidden })}>${result.hidden} hidden</button>`}
       <button onClick=${() => again()}>Look into new images</button></div>
     <div class="buttons"><button disabled=${chosen.length < 2} onClick=${merge}>Merge</button>
