@@ -24,9 +24,11 @@ class MilvusServer:
 
     def __init__(self, **variables: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="nearsight-milvus-"))
-        # Where its etcd is: the package looks for a free port instead, and finds another one after a kill.
-        self._variables = {**os.environ, "ETCD_ENDPOINTS": "127.0.0.1:2379", **variables}
+        # The package looks for free ports, and takes others after a kill: connections that the client has not
+        # closed hold those of before for a minute.
         self.port = _free_port()
+        fixed = {"ETCD_ENDPOINTS": "127.0.0.1:2379", "PROXY_PORT": str(self.port)}
+        self._variables = {**os.environ, **fixed, **variables}
         self._process = None
         self.start()
 
