@@ -25,6 +25,7 @@ from nearsight.errors import (
     InvalidParameterError,
     ServiceError,
     UnknownIdError,
+    VectorError,
 )
 from nearsight.server.app import create_app
 from nearsight.server.model_pool import ModelSource
@@ -164,6 +165,11 @@ def test_errors_are_those_of_the_library(remote, tmp_path):
         remote.count("nope = 1")
     with pytest.raises(ImageError):
         remote.search(b"Dear diary")
+    for vector, fault in (([1.0, 2.0], "it has 2"), ([0.0] * 64, "all are 0"), ([], "no list of numbers")):
+        with pytest.raises(VectorError, match=f"vector must have 64 finite numbers.*{fault}"):
+            remote.search(vector=vector)
+    with pytest.raises(InvalidParameterError, match="k is 0"):
+        remote.search(id="0000", k=0)
     with pytest.raises(ServiceError) as refused:
         remote.index("nowhere/at/all")
     assert refused.value.status == 403
@@ -172,6 +178,9 @@ def test_errors_are_those_of_the_library(remote, tmp_path):
 def test_a_service_that_is_not_there():
     with Client("http://127.0.0.1:1") as client, pytest.raises(ServiceError, match="nearsight serve"):
         client.models()
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidParameterError, match="'127.0.0.1:1' is no address.*write http://"):
+            kind("127.0.0.1:1")
 
 
 @pytest.fixture
@@ -195,7 +204,7 @@ def test_a_job_is_waited_for(client, told):
     waits = told(job("queued"), job("running"), job("done"), job("failed"))
     assert client.wait("a")["state"] == "done"
     assert waits == [0.0, operations.POLL_S, operations.POLL_S]
-    with pytest.raises(ServiceError, match="is failed"):
+    with pytest.raises(ServiceError, match="has failed"):
         client.wait("a")
 
 
@@ -278,7 +287,7 @@ def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
     service = Service(ServerSettings(data=str(tmp_path), n_threads=1), sources)
     with serve_on_loopback(create_app(service)) as url:
         monkeypatch.delenv("NEARSIGHT_API_KEY", raising=False)
-        with Client(url) as client, pytest.raises(ServiceError, match="a key is needed"):
+        with Client(url) as client, pytest.raises(ServiceError, match="a key is needed; .*NEARSIGHT_API"):
             client.models()
         with Client(url, key=secret) as client:
             assert len(client.models()) == 1

@@ -110,10 +110,10 @@ def test_what_is_wrong_is_told_with_the_names_that_clients_know(work, tiny, plac
         assert str(place) not in str(error.value)
     for attempt, reason in (
         (lambda: work.evaluate(CLASSES, ["none"]), "no model 'none'; there are: default, tiny"),
-        (lambda: work.train("data/nowhere", "other"), "no such folder"),
+        (lambda: work.train("data/nowhere", "other"), "no folder 'data/nowhere'"),
         (lambda: work.train("data/../..", "other"), "not below its root"),
         (lambda: work.train(CLASSES, "no/name"), "body.to"),
-        (lambda: work.train(CLASSES, "other", labels="data/none.csv"), "no such file"),
+        (lambda: work.train(CLASSES, "other", labels="data/none.csv"), "no file 'data/none.csv'"),
         (lambda: work.train(CLASSES, "other", labels="data/a", pairs="data/b"), "give one of them"),
     ):
         with pytest.raises(ServiceError, match=reason):

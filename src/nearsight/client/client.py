@@ -306,6 +306,8 @@ def _advance(steps: Any, answer: Answer | None) -> Request | tuple[Any]:
 
 
 def _options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        raise InvalidParameterError(f"{url!r} is no address of a service; write http://HOST:PORT")
     secret = key or environment().get(_KEY)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     return {"base_url": url, "headers": headers, "timeout": timeout_s}

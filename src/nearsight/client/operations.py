@@ -166,7 +166,8 @@ def has_ended(job: Mapping[str, Any]) -> bool:
         It failed, or was cancelled or interrupted.
     """
     if job["state"] in ("failed", "cancelled", "interrupted"):
-        raise ServiceError(f"the job {job['id']} is {job['state']}: {job['error'] or 'it has no result'}")
+        how = "has failed" if job["state"] == "failed" else f"was {job['state']}"
+        raise ServiceError(f"the job {job['id']} {how}: {job['error'] or 'it has no result'}")
     return bool(job["state"] == "done")
 
 

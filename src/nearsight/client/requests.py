@@ -88,6 +88,8 @@ def raise_if_refused(answer: Answer) -> None:
         message, code = str(problem["detail"]), problem["error"].get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ServiceError(f"the service answers {answer.status}", answer.status) from None
+    if answer.status == 401:
+        message = f"{message.partition(';')[0]}; give one as Client(URL, key=KEY), or set NEARSIGHT_API_KEY"
     if code == "collection_not_found":
         raise errors.CollectionNotFoundError(message)
     if code == "rules_changed":

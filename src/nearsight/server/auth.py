@@ -71,7 +71,8 @@ class Gate:
         if not key.allows(scope):
             raise Problem(
                 403,
-                f"this key has the scopes {', '.join(key.scopes)}; this needs {scope}",
+                f"this key has the scopes {', '.join(key.scopes)}; this needs {scope} "
+                f"(nearsight keys add NAME --scope {scope} makes a key that has it)",
                 code="insufficient_scope",
             )
         return key

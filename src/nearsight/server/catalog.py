@@ -114,7 +114,8 @@ class CollectionCatalog:
         if not _NAME.fullmatch(name):
             raise Problem(
                 400,
-                "the name of a collection has up to 64 letters, digits, - and _, and no - or _ in front",
+                f"{name!r} cannot be the name of a collection: it has up to 64 letters, digits, - and _, "
+                "and no - or _ in front",
                 param="name",
             )
         return self._own / name

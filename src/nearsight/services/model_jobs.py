@@ -102,12 +102,16 @@ def quantization(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_aliases(document: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """Return a document with aliases in place of the names of models, which may hold paths."""
-    text = json.dumps(plain(document), ensure_ascii=False)
+    """Return a document with aliases in place of the names of models, which may hold paths.
+
+    What names files and classes stays as it is.
+    """
+    kept = {name: document[name] for name in ("failed", "leaks", "classes") if name in document}
+    text = json.dumps(plain({**document, **dict.fromkeys(kept)}), ensure_ascii=False)
     for name in sorted(aliases, key=len, reverse=True):
         text = text.replace(json.dumps(name, ensure_ascii=False)[1:-1], aliases[name])
     result: dict[str, Any] = json.loads(text)
-    return result
+    return {**result, **plain(kept)}
 
 
 @contextmanager

@@ -67,7 +67,8 @@ async def evaluate_models(
 ) -> dict[str, Any]:
     """Compare models on the labeled images of a folder, as a job; its result has the figures."""
     service: Service = request.app.state.service
-    aliases = body.models or list(service.models.sources)
+    # A collection whose model nobody registered has put it under a name of its own.
+    aliases = body.models or [alias for alias in service.models.sources if ":" not in alias]
     args = {
         "model_names": {alias: name_of_model(service, alias) for alias in aliases},
         "skip_failing": not body.models,

@@ -79,7 +79,10 @@ async def get_model(request: Request, alias: str) -> dict[str, Any]:
     """Return one model."""
     service: Service = request.app.state.service
     if alias not in service.models.sources:
-        raise Problem(404, "there is no model of that name", code="model_not_found", param="model")
+        known = ", ".join(service.models.sources)
+        raise Problem(
+            404, f"there is no model {alias!r}; there are: {known}", code="model_not_found", param="model"
+        )
     return facts_of(service, alias)
 
 

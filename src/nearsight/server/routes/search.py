@@ -183,13 +183,20 @@ def _sent_vectors(body: dict[str, Any], name: str, dim: int) -> NDArray[np.float
         vectors = np.atleast_2d(np.asarray(value, np.float32))
     except (TypeError, ValueError):
         vectors = np.empty((0, 0), np.float32)
-    if (
-        vectors.ndim != 2
-        or vectors.shape[1] != dim
-        or not np.isfinite(vectors).all()
-        or not vectors.any(1).all()
-    ):
-        raise Problem(400, f"a vector must have {dim} finite numbers, not all of them 0", param=name)
+    fault = ""
+    if vectors.ndim != 2 or not vectors.shape[1]:
+        fault = "it is no list of numbers, or of such lists"
+    elif vectors.shape[1] != dim:
+        fault = f"it has {vectors.shape[1]:,}"
+    elif not np.isfinite(vectors).all() or not vectors.any(1).all():
+        fault = "a number is not finite, or all are 0"
+    if fault:
+        raise Problem(
+            400,
+            f"{name} must have {dim:,} finite numbers, not all of them 0: {fault}",
+            param=name,
+            code="VectorError",
+        )
     return vectors
 
 
@@ -215,7 +222,12 @@ def _whole(body: dict[str, Any], name: str, default: int, least: int, most: int)
     if isinstance(value, str) and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Problem(400, f"{name} is {value!r}; it must be a whole number in {least}..{most}", param=name)
+        raise Problem(
+            400,
+            f"{name} is {value!r}; it must be a whole number in {least}..{most}",
+            param=name,
+            code="InvalidParameterError",
+        )
     return value
 
 
