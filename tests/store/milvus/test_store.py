@@ -327,3 +327,22 @@ def test_no_password_is_shown():
     assert (address.token, address.url) == ("ann:se/cret", "https://host:19530")
     assert "cret" not in f"{address} {address.shown}"
     assert "cret" not in parse_address("milvus://host?collection=a&token=secret").shown
+
+
+def test_a_call_that_took_too_long_is_an_error_of_ours(monkeypatch):
+    """The client passes on what gRPC raises."""
+    grpc, _ = pytest.importorskip("grpc"), pytest.importorskip("pymilvus")
+    from nearsight.store.milvus import server as servers
+
+    class LateError(grpc.RpcError):
+        def details(self):
+            return "Deadline Exceeded"
+
+    class Client:
+        def has_collection(self, table):
+            raise LateError
+
+    address = parse_address("milvus://host?collection=a")
+    monkeypatch.setitem(servers._CLIENTS, (address.url, "", ""), Client())
+    with pytest.raises(StorageError, match="host.*the server is away: Deadline Exceeded. Start it"):
+        servers.Server(address).has("a")

@@ -13,6 +13,7 @@ from nearsight.store.milvus.address import MilvusAddress
 from nearsight.store.milvus.entry import ROUGH_ROWS
 
 try:
+    from grpc import RpcError
     from pymilvus import DataType, MilvusClient
     from pymilvus.exceptions import MilvusException
 except ImportError as error:
@@ -106,10 +107,14 @@ class Server:
         except NearsightError:
             raise
         except MilvusException as error:
-            raise self._storage_error(error) from error
+            raise self._storage_error(str(error.message)) from error
+        except RpcError as error:
+            # As the client passes on, among others, that a call took too long.
+            details = getattr(error, "details", None)
+            raise self._storage_error(str(details() if details else error)) from error
 
-    def _storage_error(self, error: "MilvusException") -> NearsightError:
-        message = _STACK_TRACE.sub("", str(error.message))
+    def _storage_error(self, message: str) -> NearsightError:
+        message = _STACK_TRACE.sub("", message)
         shown, text = self.address.shown, " ".join(message.split())[:300].rstrip(".")
         lowered = text.lower()
         if "exceed" in lowered and "length" in lowered:
