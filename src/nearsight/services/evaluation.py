@@ -93,7 +93,8 @@ def require_unlearned(folder: LabeledFolder, models: Iterable[str]) -> LabeledFo
     if "test" not in splits:
         raise InvalidParameterError(
             f"{' or '.join(names)} learned from each image that would be searched for, so these cannot judge"
-            " it. Put a part of each class into a folder test, train again, and compare the models then"
+            " it. Put a part of each class into a folder test, train again, and compare the models then; or"
+            " name others only"
         )
     return replace(folder, splits=splits)
 
