@@ -78,6 +78,8 @@ def test_the_map_is_colored_by_a_field(page, page_service, album):
     assert [row.split()[-1] for row in rows] == ["2"] * 10 + ["4", "1"]
     page.get_by_label("Color by").select_option("added")
     page.locator(".scale-ends").wait_for()
+    # Nothing of other views' scales is drawn here.
+    assert page.locator(".scale").evaluate("(scale) => getComputedStyle(scale, '::before').content") == "none"
     assert page.locator(".legend li").count() == 0
 
 

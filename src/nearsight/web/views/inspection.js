@@ -135,7 +135,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
           <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button><span class="space" />
           <label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label></div>
-        <div class="scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div>
+        <div class="heat-scale"><div class="line soft"><span>usual</span><span class="space" />threshold<span class="space" /><span>twice that</span></div></div>
         <p>${trial === detector.threshold && image.why} ${image.notes.map((note) => html`<span class="soft">${sentence(note)} </span>`)}</p></section>
       <aside><${ThresholdControl} ...${shared} ...${{ setTrial, changed }} version=${done + JSON.stringify(counts)} />
         ${counts.undecided < counts.images && html`<div class="card threshold"><p>${counts.confirmed_good} confirmed good, ${counts.confirmed_defects} confirmed as defects: ${count(counts.false_alarms, "false alarm")}, ${counts.missed} missed.</p>
