@@ -229,14 +229,18 @@ def killed(place, step, n_writes, query):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ENGINES, indirect=True)
 def test_kill_9_at_every_write_loses_nothing(place, collection, whole, folder):
-    """One process after another dies one write later; each goes on where the last one died."""
+    """One process after another dies some writes later; each goes on where the last one died.
+
+    In a directory before every write; in engines, which take seconds to open, before every third.
+    """
+    every, least = (3, 2) if isinstance(place, str) else (1, 6)
     query = queries(folder)[4]
     ids = {item.id for item in collection.items()}
     old_answer = [match.id for match in collection.search(query)]
     n_deaths, kept = 0, 0
     # The first writes of a step repeat what was written before.
     for step, first in (("sample", 1), ("search", 0), ("upgrade", 2)):
-        for n_writes in range(first, 12):
+        for n_writes in range(first, 12, every):
             done = killed(place, step, n_writes, query)
             n_deaths += not done
             state = UpgradeState.read(collection.location)
@@ -250,7 +254,7 @@ def test_kill_9_at_every_write_loses_nothing(place, collection, whole, folder):
                 kept = len(there)
             if done:
                 break
-    assert n_deaths >= 6
+    assert n_deaths >= least
     new = Collection.open(place, model=NEW)
     assert {item.id for item in new.items()} == ids
     assert [m.id for m in new.search(query)] == [m.id for m in whole.search(query)]

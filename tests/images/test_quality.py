@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from nearsight.errors import ImageError
+from nearsight.images import Limits, decode
 from nearsight.images.quality import is_compression_of, measure_quality
 
 from sample_images import encoded, grainy
@@ -21,6 +22,15 @@ def decoded(data: bytes) -> Image.Image:
 def test_an_image_that_was_never_compressed_has_no_trace():
     quality = measure_quality(encoded(grainy(), "PNG"))
     assert (quality.compression, quality.is_lossy, quality.has_known_loss) == (0, False, True)
+
+
+def test_an_image_that_is_read_in_time_once_and_not_again_is_told(monkeypatch):
+    """Drawings were, on a busy machine: one of them ended a search for duplicates."""
+    data = encoded(grainy(), "PNG")
+    whole = decode(data)
+    monkeypatch.setattr("nearsight.images.quality.decode", lambda *_, **__: whole)
+    with pytest.raises(ImageError, match="max_seconds"):
+        measure_quality(data, Limits(max_seconds=-1))
 
 
 @pytest.mark.parametrize("tint", [(1, 1, 1), (1.07, 0.95, 0.75), (0.7, 0.9, 1.1)])

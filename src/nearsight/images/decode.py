@@ -4,7 +4,8 @@ import hashlib
 import io
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from nearsight.errors import ImageError
 from nearsight.images.color import DEEP_MODES, convert, to_rgb, with_low_bytes
-from nearsight.images.formats import Opened, identify
+from nearsight.images.formats import Opened, Opener, identify
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import Limits
 from nearsight.images.metadata import NO_EXIF, Exif
@@ -121,13 +122,32 @@ def decode(
         raise ImageError(path, "is empty: 0 bytes")
     if len(data) > limits.max_bytes:
         raise ImageError(path, too_large(len(data), limits))
+    with _told_as_image_errors(path, data) as (_, opener):
+        opened = opener(data, time.monotonic() + limits.max_seconds, min_side_px, limits)
+        return _finish(opened, limits)
+
+
+def open_encoded(data: bytes, *, limits: Limits = _DEFAULT_LIMITS) -> tuple[str, Opened]:
+    """Return the format of an encoded image, and the image as its reader opens it: its pixels may wait.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be opened. No other exception is raised.
+    """
+    with _told_as_image_errors("<image>", data) as (name, opener):
+        return name, opener(data, time.monotonic() + limits.max_seconds, None, limits)
+
+
+@contextmanager
+def _told_as_image_errors(path: str, data: bytes) -> Iterator[tuple[str, Opener]]:
+    """Give the format and the reader of an image; what the block raises is told as an error of the image."""
     known = identify(data)
     if known is None:
         raise ImageError(path, "is not an image in a known format")
-    name, opener = known
+    name, _ = known
     try:
-        opened = opener(data, time.monotonic() + limits.max_seconds, min_side_px, limits)
-        return _finish(opened, limits)
+        yield known
     except DecodingError as error:
         raise ImageError(path, str(error)) from None
     except MemoryError:

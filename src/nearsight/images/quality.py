@@ -1,7 +1,6 @@
 """What an image lost: measured on its decoded pixels and on its file's header, whatever its size in bytes."""
 
 import hashlib
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.images.compression import header_compression, moves_within, pixel_compression, sampled_blocks
-from nearsight.images.decode import decode
-from nearsight.images.formats import identify
+from nearsight.images.decode import decode, open_encoded
 from nearsight.images.limits import Limits
 from nearsight.images.sharpness import detail_spectrum
 
@@ -89,8 +87,9 @@ def measure_quality(data: bytes, limits: Limits | None = None) -> ImageQuality:
     ImageError
         The image cannot be decoded.
     """
-    decoded = decode(data, limits=limits or Limits())
-    image_format, has_more = _format(data)
+    limits = limits or Limits()
+    decoded = decode(data, limits=limits)
+    image_format, has_more = _format(data, limits)
     pixels = np.asarray(decoded.image)
     # By channels, since a product of matrices would hold all of them as floats.
     red, green, blue = _LIGHTNESS
@@ -123,13 +122,10 @@ def measure_quality(data: bytes, limits: Limits | None = None) -> ImageQuality:
     )
 
 
-def _format(data: bytes) -> tuple[str, bool]:
+def _format(data: bytes, limits: Limits) -> tuple[str, bool]:
     """Return the format, and whether the file holds transparency or more than 8 bits."""
-    known = identify(data)
-    if known is None:
-        return "", False
-    name, opener = known
-    image = opener(data, time.monotonic() + Limits().max_seconds, None, Limits()).image
+    name, opened = open_encoded(data, limits=limits)
+    image = opened.image
     has_16_bits = name == "PNG" and data[24:25] == b"\x10"
     return name, has_16_bits or image.mode in _DEEP_MODES or image.has_transparency_data
 
