@@ -1,6 +1,7 @@
 """SVG: drawn elsewhere, within limits."""
 
 import gzip
+import io
 import time
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from nearsight.errors import ImageError
-from nearsight.images import Limits, decode
+from nearsight.images import Limits, decode, formats
 from nearsight.images.color import ON_BLACK
+from nearsight.images.quality import measure_quality
 from nearsight.images.svg import SIDE_PX, is_svg
 
 NAMESPACE = 'xmlns="http://www.w3.org/2000/svg"'
@@ -95,3 +97,13 @@ def test_without_the_extra_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr("nearsight.images.svg.find_spec", lambda name: None)
     with pytest.raises(ImageError, match=r"is an SVG; .*pip install 'nearsight\[formats\]'"):
         decode(svg(SQUARE))
+
+
+@pytest.mark.usefixtures("_resvg")
+def test_a_drawing_is_drawn_once_to_be_measured(monkeypatch):
+    drawn, draw = [], formats.read_svg
+    monkeypatch.setattr(formats, "read_svg", lambda *given: drawn.append(1) or draw(*given))
+    quality = measure_quality(svg(SQUARE))
+    assert (len(drawn), quality.image_format, quality.has_more) == (1, "SVG", True)
+    # As for an opened drawing, whose pixels have transparency.
+    assert Image.open(io.BytesIO(draw(svg(SQUARE), time.monotonic() + 60, Limits()))).has_transparency_data

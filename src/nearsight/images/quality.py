@@ -10,6 +10,7 @@ from PIL import Image
 
 from nearsight.images.compression import header_compression, moves_within, pixel_compression, sampled_blocks
 from nearsight.images.decode import decode, open_encoded
+from nearsight.images.formats import identify
 from nearsight.images.limits import Limits
 from nearsight.images.sharpness import detail_spectrum
 
@@ -124,6 +125,10 @@ def measure_quality(data: bytes, limits: Limits | None = None) -> ImageQuality:
 
 def _format(data: bytes, limits: Limits) -> tuple[str, bool]:
     """Return the format, and whether the file holds transparency or more than 8 bits."""
+    known = identify(data)
+    if known is not None and known[0] == "SVG":
+        # A drawing has transparency; to open it would be to draw it again, in a process of its own.
+        return "SVG", True
     name, opened = open_encoded(data, limits=limits)
     image = opened.image
     has_16_bits = name == "PNG" and data[24:25] == b"\x10"
