@@ -49,12 +49,12 @@ demo: $(READY)
 PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 
 # With ALL=yes the slow ones, too, in one go: collected once, and nobody waits for the last quick one.
-# A slow one that fails has a second try then, which the end of the log lists.
+# One that fails has a second try then, which the end of the log lists.
 test: $(READY)
-	$(PYTEST) $(if $(ALL),--retry-slow -rsfER,-m "not slow")
+	$(PYTEST) $(if $(ALL),--second-try -rsfER,-m "not slow")
 
 slow: $(READY)
-	$(PYTEST) -m slow --retry-slow -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
+	$(PYTEST) -m slow --second-try -rsfER $$(grep -rl 'mark\.slow' tests plugins --include='test_*.py')
 
 # The tests that depend on the processor, on machines that have less. Skipped tests are listed with the reason.
 # Only the files that have such tests are collected, five times: by as many processes as there are cores.

@@ -50,9 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"hide features of this machine, separated by commas: {', '.join(processor.FEATURES)}",
     )
     parser.addoption(
-        "--retry-slow",
+        "--second-try",
         action="store_true",
-        help="give a slow test that fails a second try, which the log lists",
+        help="give a test that fails a second try, which the log lists",
     )
 
 
@@ -77,11 +77,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Browsers and killed processes on a loaded machine: one that fails has a second try."""
-    if config.getoption("--retry-slow"):
+    """Seven thousand tests on a loaded machine: one that fails has a second try."""
+    if config.getoption("--second-try"):
         for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why a first try failed: a second one that passed hides it."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"first try of {report.nodeid}")
+        terminalreporter.line(report.longreprtext[-3000:])
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -220,18 +220,15 @@ def is_alive(pid):
 def test_memory_does_not_grow_with_the_number_of_items():
     import tracemalloc
 
-    def peak(n):
-        tracemalloc.start()
-        sizes = (([20_000]) for _ in range(n))
-        for _ in in_order(pool.submit, sizes, look_ahead=4):
-            pass
-        result = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return result
-
     with workers(functions.start_arrays, slot_bytes=60_000) as pool:
-        peak(50)
-        assert peak(1000) < 2 * peak(100)
+        pool.submit([20_000]).result()
+        tracemalloc.start()
+        for _ in in_order(pool.submit, ([20_000] for _ in range(1000)), look_ahead=4):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # How many are done and not taken yet hangs on how busy the machine is; all have 20 MB.
+        assert peak < 20 * 20_000
 
 
 def test_what_libraries_print_and_start_leaves_the_messages_alone(capfd):

@@ -127,6 +127,12 @@ def test_the_queue_is_bounded_in_items_and_bytes_and_takes_requests_whole():
     run(main())
 
 
+async def refused(dispatcher, work):
+    with pytest.raises(Problem) as busy:
+        await submit(dispatcher, work.lane, [2])
+    return busy.value.headers["Retry-After"]
+
+
 def test_the_predicted_wait_is_bounded():
     async def main():
         work, dispatcher = Work(), make(max_wait_s=1.0)
@@ -137,6 +143,10 @@ def test_the_predicted_wait_is_bounded():
         with pytest.raises(Problem) as busy:
             await submit(dispatcher, work.lane, [2])
         assert (busy.value.status, busy.value.headers["Retry-After"]) == (429, "2")
+        # If all who are refused came back at once, most would be refused again.
+        told = [int(await refused(dispatcher, work)) for _ in range(200)]
+        assert len(set(told)) > 20
+        assert max(told) == 60
         work.go.set()
         await asyncio.gather(first, waiting)
         await dispatcher.close(5)

@@ -24,6 +24,8 @@ _log = logging.getLogger("nearsight.server")
 Priority = Literal["interactive", "bulk"]
 # Every so many turns, what is in bulk comes first.
 _BULK_TURN = 4
+# Who is told to come back later than this may not come: OpenAI's clients give up then.
+_LONGEST_RETRY_S = 60
 # The weight of the latest batch in the moving mean of seconds per item.
 _SMOOTH = 0.1
 
@@ -125,6 +127,8 @@ class Dispatcher:
         self._queues: dict[Priority, dict[Lane, deque[_Entry]]] = {"interactive": {}, "bulk": {}}
         self._n_items = self._n_bytes = self._n_busy = self._turn = 0
         self._seconds_per_item: float | None = None
+        # When the last of the refused requests was told to come back.
+        self._retry_at = -math.inf
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         self.ensure_threads(n_threads)
@@ -210,14 +214,21 @@ class Dispatcher:
                 413,
                 f"the request has {n_items} items of {n_bytes:,} bytes, more than the queue holds; split it",
             )
-        seconds = self._seconds_per_item or 0.0
-        wait_s = (self._n_items + n_items) * seconds / len(self._threads)
+        seconds = (self._seconds_per_item or 0.0) / len(self._threads)
+        wait_s = (self._n_items + n_items) * seconds
         is_full = self._n_items + n_items > self._max_items or self._n_bytes + n_bytes > self._max_bytes
         # A request alone is accepted however long it takes: later it would take no less.
         if is_full or (wait_s > self._max_wait_s and self._n_items):
             self._metrics.rejected.labels("queue_full" if is_full else "max_wait").inc()
+            # At the pace of the work: if all came back at once, most would be refused again.
+            now = time.monotonic()
+            next_s = max(1.0, wait_s, self._retry_at + n_items * seconds - now)
+            self._retry_at = now + min(next_s, _LONGEST_RETRY_S)
             raise Problem(
-                429, "the service is busy; try again later", code="queue_full", retry_after_s=max(1.0, wait_s)
+                429,
+                "the service is busy; try again later",
+                code="queue_full",
+                retry_after_s=self._retry_at - now,
             )
 
     def _count(self, lane: Lane, priority: Priority, entries: Sequence[_Entry], sign: int) -> None:
