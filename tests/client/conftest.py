@@ -57,7 +57,7 @@ def work(place, serve_on_loopback):
     Half of them are added as ``new``, and are of other colors.
     """
     from nearsight import Client, Collection
-    from nearsight.client import operations
+    from nearsight.client import job_operations
     from nearsight.errors import NearsightError
     from nearsight.server.app import create_app
     from nearsight.server.errors import public_message
@@ -93,7 +93,7 @@ def work(place, serve_on_loopback):
     collection.add(str(folder), metadata=lambda path: {"kind": Path(path).parent.name}, progress=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JobRunner, "_run_one", run_here)
-        patch.setattr(operations, "POLL_S", 0.02)
+        patch.setattr(job_operations, "POLL_S", 0.02)
         patch.setattr(
             analysis_jobs, "_collection", lambda args: Collection.open(args["directory"], model=FakeBackend())
         )

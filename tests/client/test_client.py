@@ -15,7 +15,7 @@ from fake import FakeBackend
 pytest.importorskip("fastapi")
 
 from nearsight import AsyncClient, Client, Collection, Embedder
-from nearsight.client import operations
+from nearsight.client import job_operations
 from nearsight.client.recommendation_operations import save_recommendation_rules
 from nearsight.client.requests import Answer, Request, raise_if_refused
 from nearsight.errors import (
@@ -203,7 +203,7 @@ def test_a_job_is_waited_for(client, told):
 
     waits = told(job("queued"), job("running"), job("done"), job("failed"))
     assert client.wait("a")["state"] == "done"
-    assert waits == [0.0, operations.POLL_S, operations.POLL_S]
+    assert waits == [0.0, job_operations.POLL_S, job_operations.POLL_S]
     with pytest.raises(ServiceError, match="has failed"):
         client.wait("a")
 

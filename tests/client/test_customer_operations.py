@@ -38,7 +38,8 @@ def test_segments_are_those_of_the_library(many, stored, orders, place):
 
 
 def test_a_table_of_the_server_and_of_a_form(many, work, orders, place):
-    from nearsight.client.operations import collection_path, finished
+    from nearsight.client.job_operations import finished
+    from nearsight.client.operations import collection_path
     from nearsight.client.requests import Request
 
     text = "customer,image\n" + "\n".join(f"{customer},{image}" for customer, image, _ in orders[:-1])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.client.operations import collection_path, finished, item_of
+from nearsight.client.job_operations import finished
+from nearsight.client.operations import collection_path, item_of
 from nearsight.client.requests import Named, Operation, Request
 
 if TYPE_CHECKING:

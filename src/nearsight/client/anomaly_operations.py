@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight.client import operations
+from nearsight.client.job_operations import job_result
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.errors import ImageFailure
 
@@ -65,8 +66,7 @@ def fit_detector(
         "n_patches": n_patches,
     }
     chosen = {key: value for key, value in body.items() if value is not None}
-    job = (yield Request("POST", _path(collection.name), json=chosen)).json()
-    return (yield from _result(job))
+    return (yield from job_result(Request("POST", _path(collection.name), json=chosen)))
 
 
 def info(detector: NamedDetector) -> Operation[dict[str, Any]]:
@@ -82,7 +82,7 @@ def delete(detector: NamedDetector) -> Operation[None]:
 
 def refit(detector: NamedDetector) -> Operation[dict[str, Any]]:
     """Fit again with the images confirmed as good, and without confirmed defects; wait."""
-    return (yield from _result((yield Request("POST", _at(detector, "refit"))).json()))
+    return (yield from job_result(Request("POST", _at(detector, "refit"))))
 
 
 def score(
@@ -145,7 +145,7 @@ def score_folder(detector: NamedDetector, folder: str) -> Operation[dict[str, An
         ``ROOT/below/it``. Images that were scored before cost a look at each file.
     """
     request = Request("POST", _at(detector, "folders"), json={"folder": folder})
-    return (yield from _result((yield request).json()))
+    return (yield from job_result(request))
 
 
 def watch_folder(detector: NamedDetector, folder: str, *, settle_s: float = 2.0) -> Operation[dict[str, Any]]:
@@ -231,8 +231,3 @@ def _at(detector: NamedDetector, *parts: str) -> str:
 
 def _stretched(grid: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BILINEAR), np.float32)
-
-
-def _result(job: dict[str, Any]) -> Operation[dict[str, Any]]:
-    result: dict[str, Any] = (yield from operations.finished(job))["result"]
-    return result

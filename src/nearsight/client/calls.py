@@ -10,6 +10,7 @@ from nearsight.client import (
     anomaly_operations,
     customer_operations,
     face_operations,
+    job_operations,
     label_operations,
     maintenance_operations,
     model_operations,
@@ -96,11 +97,11 @@ class ClientCalls:
     delete_model = Call(model_operations.delete)
     plan = Call(model_operations.plan)
     doctor = Call(model_operations.doctor)
-    jobs = Call(operations.jobs)
-    job = Call(operations.job)
-    cancel_job = Call(operations.cancel)
-    resume_job = Call(operations.resume)
-    wait = Call(operations.wait)
+    jobs = Call(job_operations.jobs)
+    job = Call(job_operations.job)
+    cancel_job = Call(job_operations.cancel)
+    resume_job = Call(job_operations.resume)
+    wait = Call(job_operations.wait)
     _create = Call(operations.create)
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.client.operations import collection_path, finished
+from nearsight.client.job_operations import finished
+from nearsight.client.operations import collection_path
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.text_format import csv_row
 

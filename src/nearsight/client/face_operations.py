@@ -13,7 +13,8 @@ from urllib.parse import quote
 import numpy as np
 
 from nearsight.artifacts import exported
-from nearsight.client.operations import image_files, wait
+from nearsight.client.job_operations import job_result
+from nearsight.client.operations import image_files
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.errors import InvalidParameterError
 
@@ -25,8 +26,7 @@ def find(
 ) -> Operation[list[dict[str, Any]]]:
     """Look for faces in new images, group all by person, and return the people."""
     body = {"where": where, "false_match_rate": false_match_rate}
-    job = (yield Request("POST", _path(faces), json=body)).json()
-    yield from wait(faces, job["id"])
+    yield from job_result(Request("POST", _path(faces), json=body))
     return (yield from people(faces))
 
 
@@ -43,9 +43,8 @@ def upgrade(faces: Named, *, drop_missing: bool = False) -> Operation[dict[str, 
     dict
         ``faces``, ``n_removed``, and the paths of the first 1,000 ``removed``.
     """
-    job = (yield Request("POST", _path(faces, "upgrade"), json={"drop_missing": drop_missing})).json()
-    facts: dict[str, Any] = (yield from wait(faces, job["id"]))["result"]
-    return facts
+    request = Request("POST", _path(faces, "upgrade"), json={"drop_missing": drop_missing})
+    return (yield from job_result(request))
 
 
 def export(faces: Named, file: str | Path) -> Operation[int]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.client.operations import collection_path, finished
+from nearsight.client.job_operations import finished
+from nearsight.client.operations import collection_path
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.errors import ImageFailure
 

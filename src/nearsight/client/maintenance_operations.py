@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nearsight.client.operations import collection_path, finished
+from nearsight.client.job_operations import job_result
+from nearsight.client.operations import collection_path
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.collection import CopyReport
 from nearsight.errors import CopyDifferenceError
@@ -74,5 +75,4 @@ def center(collection: Named, to: str, *, storage: str | None = None) -> Operati
 
 def _result(collection: Named, kind: str, body: Mapping[str, Any]) -> Operation[dict[str, Any]]:
     request = Request("POST", collection_path(collection, kind), json=dict(body) if body else None)
-    result: dict[str, Any] = (yield from finished((yield request).json()))["result"]
-    return result
+    return (yield from job_result(request))

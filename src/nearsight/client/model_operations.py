@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nearsight.client.operations import finished
+from nearsight.client.job_operations import job_result
 from nearsight.client.requests import Operation, Request
 
 
@@ -174,7 +174,4 @@ def doctor(client: object, collection: str | None = None) -> Operation[list[dict
 
 def _result(kind: str, body: dict[str, Any]) -> Operation[dict[str, Any]]:
     sent = {name: value for name, value in body.items() if value is not None}
-    result: dict[str, Any] = (yield from finished((yield Request("POST", f"/v1/{kind}", json=sent)).json()))[
-        "result"
-    ]
-    return result
+    return (yield from job_result(Request("POST", f"/v1/{kind}", json=sent)))

@@ -20,7 +20,7 @@ from nearsight import images
 from nearsight.artifacts import exported
 from nearsight.client.requests import Answer, Named, Operation, Request
 from nearsight.collection.results import AddReport, Item, Match, Metadata
-from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, ServiceError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import InMemoryImage, Limits
 from nearsight.text_format import printable
 
@@ -30,8 +30,6 @@ _MAX_TEXTS = 1024
 _MAX_COPIED = 1000
 _PAGE = 1000
 _ALL = "path LIKE '%'"  # lets every image through
-#: How often a job is looked at.
-POLL_S = 0.5
 _TIMES = ("modified", "added", "taken")
 
 
@@ -107,68 +105,6 @@ def create(
 def delete(client: object, name: str) -> Operation[None]:
     """Delete a collection that the service created, with its uploads."""
     yield Request("DELETE", f"/v1/collections/{quote(name, safe='')}")
-
-
-def jobs(client: object, *, state: str | None = None) -> Operation[list[dict[str, Any]]]:
-    """Return the jobs of the service, the latest first."""
-    answer = yield Request("GET", "/v1/jobs", params={} if state is None else {"state": state})
-    listed: list[dict[str, Any]] = answer.json()["jobs"]
-    return listed
-
-
-def job(client: object, id: str) -> Operation[dict[str, Any]]:
-    """Return a job: its state, how far it is, and its result."""
-    return (yield Request("GET", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]  # a mapping, by the API
-
-
-def cancel(client: object, id: str) -> Operation[dict[str, Any]]:
-    """Cancel a job that waits or runs."""
-    return (yield Request("DELETE", f"/v1/jobs/{quote(id, safe='')}")).json()  # type: ignore[no-any-return]  # a mapping, by the API
-
-
-def resume(client: object, id: str) -> Operation[dict[str, Any]]:
-    """Queue a job again that was interrupted, failed or cancelled."""
-    return (yield Request("POST", f"/v1/jobs/{quote(id, safe='')}/resume")).json()  # type: ignore[no-any-return]  # a mapping, by the API
-
-
-def wait(client: object, id: str) -> Operation[dict[str, Any]]:
-    """Wait until a job has ended, and return it.
-
-    Raises
-    ------
-    ServiceError
-        It failed, or was cancelled or interrupted.
-    """
-    return (yield from finished((yield from job(client, id))))
-
-
-def finished(job: Mapping[str, Any]) -> Operation[dict[str, Any]]:
-    """Wait until a job has ended, and return it.
-
-    Raises
-    ------
-    ServiceError
-        It failed, or was cancelled or interrupted.
-    """
-    facts = dict(job)
-    while not has_ended(facts):
-        place = f"/v1/jobs/{quote(facts['id'], safe='')}"
-        facts = (yield Request("GET", place, delay_s=POLL_S)).json()
-    return facts
-
-
-def has_ended(job: Mapping[str, Any]) -> bool:
-    """Return whether a job is done.
-
-    Raises
-    ------
-    ServiceError
-        It failed, or was cancelled or interrupted.
-    """
-    if job["state"] in ("failed", "cancelled", "interrupted"):
-        how = "has failed" if job["state"] == "failed" else f"was {job['state']}"
-        raise ServiceError(f"the job {job['id']} {how}: {job['error'] or 'it has no result'}")
-    return bool(job["state"] == "done")
 
 
 def info(collection: Named) -> Operation[dict[str, Any]]:

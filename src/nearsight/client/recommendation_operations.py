@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nearsight.client.operations import collection_path, finished
+from nearsight.client.job_operations import finished, job_result
+from nearsight.client.operations import collection_path
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.errors import InvalidParameterError
 
@@ -197,9 +198,7 @@ def fit_baskets(
         content = table if isinstance(table, bytes) else Path(table).read_bytes()
         title = "table.csv" if isinstance(table, bytes) else Path(table).name
         request = Request("PUT", place, files=[("file", (title, content))])
-    job = yield from finished((yield request).json())
-    facts: dict[str, Any] = job["result"]
-    return facts
+    return (yield from job_result(request))
 
 
 def delete_baskets(collection: Named, name: str) -> Operation[None]:

@@ -4,7 +4,8 @@ import base64
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from nearsight.client.operations import collection_path, finished, image_files
+from nearsight.client.job_operations import job_result
+from nearsight.client.operations import collection_path, image_files
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.collection import Match
 
@@ -42,10 +43,7 @@ def upgrade(
         As `nearsight upgrade --json` prints it, with aliases for models and names for files.
     """
     body = {"model": model, "labels": labels, "missing": missing, "dry_run": dry_run, "force": force}
-    job = (yield Request("POST", collection_path(collection, "upgrade"), json=body)).json()
-    facts = yield from finished(job)
-    result: dict[str, Any] = facts["result"]
-    return result
+    return (yield from job_result(Request("POST", collection_path(collection, "upgrade"), json=body)))
 
 
 def upgrade_state(collection: Named) -> Operation[dict[str, Any]]:
