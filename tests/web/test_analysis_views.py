@@ -64,6 +64,25 @@ def test_a_lasso_on_the_map_selects_images_that_a_tag_reaches(page, page_service
     assert 0 < int(text.split()[0]) < 25
 
 
+def test_an_analysis_that_stopped_says_why_and_goes_on(page, page_service, album):
+    table = page_service.service.jobs.table
+    asked = {"kind": "map", "collection": album, "limit": 1}
+    [job] = page_service.client.get("/v1/jobs", params=asked).json()["jobs"]
+    table.finish(job["id"], "failed", error="the disk is full")
+    page.goto(f"#/{album}/map")
+    page.get_by_role("alert").get_by_text("the disk is full").wait_for()
+    page.get_by_role("button", name="Try again").wait_for()
+    # The map of before is there all the same.
+    page.locator(".legend li").first.wait_for()
+    page_service.service.catalog.result_file(album, "map").unlink()
+    table.finish(job["id"], "interrupted")
+    page.reload()
+    page.get_by_role("alert").get_by_text("the service stopped before it was done").wait_for()
+    page.get_by_role("button", name="Go on").click()
+    page.locator(".legend li").first.wait_for()
+    assert page.get_by_role("alert").count() == 0
+
+
 def test_the_map_is_colored_by_a_field(page, page_service, album):
     ids = [item["id"] for item in page_service.client.get("/v1/collections/album/items").json()["items"]]
     for n in range(12):

@@ -223,9 +223,18 @@ def test_a_folder_that_is_being_added_is_seen_among_the_images(page, page_servic
     table.report(second, message="embedding", done=7, total=9)
     card.get_by_text("embedding: 7 of 9").wait_for()
     add(client, "growing", {"new.png": png((0, 250, 0))})
-    table.finish(second, "done", result={"added": 1})
+    failed = [{"path": "files/archive/broken.png", "reason": "it is truncated"}]
+    table.finish(second, "done", result={"added": 1, "failed": failed})
     card.wait_for(state="detached")
     page.get_by_label("new.png", exact=True).wait_for()
+    # What failed is tried again by another job.
+    page.goto("#/growing/add")
+    page.get_by_text("broken.png").wait_for()
+    page.get_by_role("button", name="Try these again").click()
+    card.get_by_text("waiting for its turn").wait_for()
+    [third, _] = client.get("/v1/jobs", params={"kind": "index", "collection": "growing"}).json()["jobs"]
+    assert (third["state"], third["args"]["folder"]) == ("queued", "files/archive")
+    client.delete(f"/v1/jobs/{third['id']}").raise_for_status()
 
 
 def test_the_page_fits_a_phone_in_the_dark(page, colors):

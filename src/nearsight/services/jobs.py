@@ -162,13 +162,23 @@ class JobTable:
             raise InvalidParameterError(f"there is no job {id!r}; nearsight job list shows them")
         return _job(row)
 
-    def list(self, *, state: str | None = None, limit: int = 100, before: float | None = None) -> "list[Job]":
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        collection: str | None = None,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> "list[Job]":
         """Return jobs, the latest first."""
         with self._transaction() as database:
             rows = database.execute(
                 "SELECT * FROM jobs WHERE (:state IS NULL OR state = :state)"
+                " AND (:kind IS NULL OR kind = :kind)"
+                " AND (:collection IS NULL OR json_extract(args, '$.collection') = :collection)"
                 " AND (:before IS NULL OR created < :before) ORDER BY created DESC, id LIMIT :limit",
-                {"state": state, "before": before, "limit": limit},
+                {"state": state, "kind": kind, "collection": collection, "before": before, "limit": limit},
             ).fetchall()
         return [_job(row) for row in rows]
 

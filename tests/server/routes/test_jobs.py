@@ -70,6 +70,8 @@ def test_a_folder_is_indexed(client, tmp_path):
     assert (job["collection"], job["args"]["folder"]) == ("photos", "archive/works")
     assert str(tmp_path) not in json.dumps(job)
     assert [each["id"] for each in client.get(ROUTE).json()["jobs"]] == [job["id"]]
+    for asked, n in (("kind=index&collection=photos", 1), ("kind=map", 0), ("collection=other", 0)):
+        assert len(client.get(f"{ROUTE}?{asked}").json()["jobs"]) == n
     text = client.get("/metrics").text
     assert 'nearsight_jobs{kind="index",state="done"} 1.0' in text
 

@@ -146,11 +146,14 @@ async def index_folder(
 async def list_jobs(
     request: Request,
     state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] | None = None,
+    kind: str | None = Query(None, max_length=100),
+    collection: str | None = Query(None, max_length=100),
     limit: int = Query(100, ge=1, le=1000),
 ) -> dict[str, Any]:
-    """Return jobs, the latest first."""
+    """Return jobs, the latest first: all, or those of a state, of a kind, or in a collection."""
     service: Service = request.app.state.service
-    jobs = await service.in_thread(service.jobs.table.list, state=state, limit=limit)
+    asked = {"state": state, "kind": kind, "collection": collection}
+    jobs = await service.in_thread(service.jobs.table.list, **asked, limit=limit)
     return {"jobs": await _facts_of(service, jobs)}
 
 

@@ -6,6 +6,9 @@ import { count, Failure, fileName, html, number, useAnswer, useEffect, useState 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
 
+/** Whether a job has ended before it was done, and nobody wanted that. */
+const hasStopped = ({ state }) => state === "interrupted" || state === "failed";
+
 const DOES = {
   index: "Add images", duplicates: "Find duplicates", clusters: "Make clusters", cluster_split: "Split a cluster", map: "Make the map",
   faces: "Find faces", audit: "Audit", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
@@ -27,10 +30,10 @@ export function useFollowed(job, told) {
 export function useJob(collection, kind, ended) {
   const [job, follow] = useState({});
   useEffect(() => {
-    service.get("jobs").then(({ jobs }) => {
-      const running = jobs.find((each) => each.kind === kind && each.collection === collection.name && OPEN.includes(each.state));
-      // Unless another was started meanwhile.
-      follow((now) => (now.state ? now : running ?? now));
+    service.get("jobs", { kind, collection: collection.name, limit: 1 }).then(({ jobs: [latest] }) => {
+      // Unless another was started meanwhile. What was done, or given up, before the page was loaded is of no use.
+      const isLeft = OPEN.includes(latest?.state) || hasStopped(latest ?? {});
+      follow((now) => (isLeft && !now.state ? latest : now));
     }, (failure) => follow((now) => ({ ...now, failure })));
   }, [collection.name]);
   const isRunning = useFollowed(job, (told) => {
@@ -58,10 +61,21 @@ function Waiting({ job }) {
   return `waiting for “${jobTitle(now)}” in ${now.collection}${now.total ? `, ${number(now.done)} of ${number(now.total)}` : ""}${others}`;
 }
 
-export function JobProgress({ job, title = jobTitle(job), stop = "Cancel" }) {
+/** Why a job has ended before it was done, and the button with which it goes on; `told` gets the job that does. */
+export function JobEnd({ job, told }) {
   const [refused, setRefused] = useState();
-  const failure = job.failure ?? refused ?? (job.state === "failed" && { title: "It failed.", message: job.error });
+  const isFailed = job.state === "failed";
+  const reason = isFailed ? { title: "It failed.", message: job.error } : { title: "It was interrupted:", message: "the service stopped before it was done." };
+  return html`<${Failure} error=${refused ?? (hasStopped(job) && reason)} />
+    <button class="main" onClick=${() => service.post(`jobs/${job.id}/resume`).then(told, setRefused)}>${isFailed ? "Try again" : "Go on"}</button>`;
+}
+
+/** How far a job is that runs; or why it has stopped, with the way on. `told` gets what it is then. */
+export function JobProgress({ job, told = job.follow, title = jobTitle(job), stop = "Cancel" }) {
+  const [refused, setRefused] = useState();
+  const failure = job.failure ?? refused;
   if (failure) return html`<${Failure} error=${failure} />`;
+  if (hasStopped(job)) return html`<div class="card job"><strong>${title}</strong><${JobEnd} ...${{ job, told }} /></div>`;
   if (!OPEN.includes(job.state)) return null;
   return html`<div class="card job" role="status"><div class="line"><span class="space"><strong>${title}</strong> <span class="soft">${job.state === "queued" && job.id ? html`<${Waiting} job=${job} />` : `${job.message || "starting"}${job.total ? `: ${number(job.done)} of ${number(job.total)}` : ""}`}</span></span>
       ${job.id && html`<button onClick=${() => service.delete(`jobs/${job.id}`).catch(setRefused)}>${stop}</button>`}</div>

@@ -1,7 +1,7 @@
 // Add a folder of the server, or files of this machine; follow the jobs that run, and see what failed.
 
 import { service } from "../api.js";
-import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
+import { FailureList, JobEnd, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { count, Failure, Form, html, number, Options, useAnswer, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
@@ -9,7 +9,7 @@ const UPLOAD_BATCH = 8;
 export function AddImages({ collection, reload }) {
   const [facts, factsError] = useAnswer(() => collection.facts(), [collection.name]);
   const [jobs, jobsError, reloadJobs] = useAnswer(
-    () => service.get("jobs").then(({ jobs }) => jobs.filter((job) => job.collection === collection.name)),
+    () => service.get("jobs", { collection: collection.name }).then(({ jobs }) => jobs),
     [collection.name],
   );
   const error = factsError ?? jobsError;
@@ -85,16 +85,16 @@ function JobCard({ job: first, collection, changed }) {
     setJob(told);
     if (!OPEN.includes(told.state)) changed();
   });
-  const again = () => service.post(`jobs/${job.id}/resume`).then(setJob, setError);
+  // What is in the collection already is passed over.
+  const again = () => collection.post("index", job.args).then(changed, setError);
   const result = job.result ?? {};
   if (isOpen) return html`<${JobProgress} job=${job} />`;
   return html`<article class="card job" aria-label=${jobTitle(job)}>
     <header class="line"><strong>${jobTitle(job)}</strong><span class=${`state ${job.state}`}>${job.state}</span></header>
     ${job.state === "done" && job.kind === "index" && html`<p>${resultText(result)}</p>`}
-    ${job.error && html`<${Failure} error=${{ title: "It failed.", message: job.error }} />`}
     <${Failure} error=${error} />
-    <${FailureList} failed=${result.failed ?? []} retry=${again} />
-    ${["interrupted", "failed", "cancelled"].includes(job.state) && html`<button class="main" onClick=${again}>Go on</button>`}
+    <${FailureList} failed=${result.failed ?? []} retry=${job.kind === "index" && again} />
+    ${job.state !== "done" && html`<${JobEnd} job=${job} told=${setJob} />`}
   </article>`;
 }
 

@@ -20,7 +20,7 @@ export function Inspection({ collection }) {
   const [answer, unread, load] = useAnswer(() => collection.get("detectors"), [name]);
   useEffect(() => {
     // Beside those that were started meanwhile.
-    service.get("jobs").then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.collection === name && job.kind.startsWith("anomaly_") && !now.some(({ id }) => id === job.id))]), setError);
+    service.get("jobs", { collection: name }).then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.kind.startsWith("anomaly_") && !now.some(({ id }) => id === job.id))]), setError);
     collection.facts().then(({ roots }) => setRoots(roots), setError);
   }, [name]);
   const start = (asked) => asked.then((job) => { setError(); setJobs((now) => [job, ...now]); return job; }, setError);
@@ -59,7 +59,7 @@ function Progress({ job, told }) {
   useFollowed(job, told);
   const isWatch = job.kind === "anomaly_watch";
   const done = isWatch ? `, ${count(job.done, "image")} so far` : "";
-  return html`<${JobProgress} job=${job} stop=${isWatch ? "Stop watching" : "Cancel"} title=${jobTitle(job) + done} />`;
+  return html`<${JobProgress} ...${{ job, told }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${jobTitle(job) + done} />`;
 }
 
 function FitForm({ roots, taken, fit, hidden }) {
