@@ -1,5 +1,8 @@
 """Care of a collection of a service."""
 
+import asyncio
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,9 +10,10 @@ from fake import FakeBackend
 
 pytest.importorskip("fastapi")
 
-from nearsight import Collection
+from nearsight import AsyncClient, Collection
 from nearsight.collection import CopyReport
 from nearsight.errors import CopyDifferenceError, ServiceError
+from nearsight.models.pca import Projection, fit_center
 from nearsight.server.catalog import CollectionCatalog
 from nearsight.server.errors import Problem
 from nearsight.services.server_settings import ServerSettings
@@ -72,20 +76,43 @@ def test_an_unfinished_copy_is_no_collection_goes_on_and_can_be_deleted(work, ma
 
 
 def test_collections_of_shorter_and_centered_vectors(work, many, stored, place):
-    facts = many.reduce_dim(8, "short", storage="float16")
+    projection = many.reduce_dim(8, "short", storage="float16")
     expected = stored.reduce_dim(8, place / "own", storage="float16")
-    assert facts["variance_kept"] == round(expected.variance_kept, 4)
-    assert (facts["images"], facts["dim"], facts["collection"]) == (240, 8, "short")
+    assert (projection.dim, projection.sha256) == (8, expected.sha256)
+    assert (projection.base, projection.variance_kept) == (expected.base, expected.variance_kept)
+    assert work.jobs(kind="reduce_dim")[0]["result"]["images"] == 240
     short, own = work.collection("short"), Collection.open(place / "own")
     ids = [item.id for item in own.items()][:3]
     np.testing.assert_allclose(short.vectors(ids), own.vectors(ids), atol=1e-3)
-    assert many.center("centered")["dim"] == 64
+    centered = asyncio.run(center(work.url, "centered"))
+    assert (centered.dim, centered.components, centered.base) == (64, None, expected.base)
     assert len(work.collection("centered")) == 240
     with pytest.raises(ServiceError, match="there is a collection 'short' already"):
         many.center("short")
     with pytest.raises(ServiceError, match="dim is 64"):
         many.reduce_dim(64, "other")
     assert "other" not in {each["name"] for each in work.collections()}
+
+
+async def center(url, to):
+    async with AsyncClient(url) as client:
+        return await client.collection("many").center(to)
+
+
+def test_the_projection_of_a_collection_names_no_folder(work, place):
+    import httpx2
+
+    collection = Collection.open(place / "collections" / "many", model=FakeBackend())
+    spec = replace(collection.spec, id=f"onnx:{place}/secret.onnx", identity="onnx:content")
+    X = collection.vectors([item.id for item in collection.items()][:60])
+    collection.copy_projected(place / "collections" / "from-a-file", fit_center(X, spec))
+    answer = httpx2.get(f"{work.url}/v1/collections/from-a-file/projection")
+    projection = Projection.from_bytes(answer.content, "it")
+    assert projection.base.id == "onnx:content"
+    assert projection.base.fingerprint == spec.fingerprint
+    assert b"secret" not in answer.content
+    refused = httpx2.get(f"{work.url}/v1/collections/many/projection")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "no_projection")
 
 
 def test_a_mount_that_holds_nothing_gets_a_copy(place, tmp_path):

@@ -1,13 +1,17 @@
 """What a client can ask for about the care of a collection; see `nearsight.client.operations`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from nearsight.client.job_operations import job_result
 from nearsight.client.operations import collection_path
 from nearsight.client.requests import Named, Operation, Request
 from nearsight.collection import CopyReport
 from nearsight.errors import CopyDifferenceError
+
+if TYPE_CHECKING:
+    from nearsight.models.pca import Projection
 
 
 def compact(collection: Named) -> Operation[None]:
@@ -50,7 +54,7 @@ def copy(
 
 def reduce_dim(
     collection: Named, dim: int, to: str, *, storage: str | None = None
-) -> Operation[dict[str, Any]]:
+) -> "Operation[Projection]":
     """Make a collection of the same images with shorter vectors; see `Collection.reduce_dim`.
 
     Parameters
@@ -62,15 +66,23 @@ def reduce_dim(
 
     Returns
     -------
-    dict
-        As ``nearsight reduce-dim --json`` prints it.
+    Projection
+        Its `variance_kept` is the share of the variance that is left.
     """
-    return (yield from _result(collection, "reduce-dim", {"to": to, "dim": dim, "storage": storage}))
+    return (yield from _projected(collection, to, {"dim": dim, "storage": storage}))
 
 
-def center(collection: Named, to: str, *, storage: str | None = None) -> Operation[dict[str, Any]]:
+def center(collection: Named, to: str, *, storage: str | None = None) -> "Operation[Projection]":
     """Make a collection of the same images with centered vectors; see `reduce_dim`."""
-    return (yield from _result(collection, "reduce-dim", {"to": to, "center": True, "storage": storage}))
+    return (yield from _projected(collection, to, {"center": True, "storage": storage}))
+
+
+def _projected(collection: Named, to: str, options: Mapping[str, Any]) -> "Operation[Projection]":
+    from nearsight.models.pca import Projection
+
+    yield from _result(collection, "reduce-dim", {"to": to, **options})
+    answer = yield Request("GET", f"/v1/collections/{quote(to, safe='')}/projection")
+    return Projection.from_bytes(answer.content, to)
 
 
 def _result(collection: Named, kind: str, body: Mapping[str, Any]) -> Operation[dict[str, Any]]:

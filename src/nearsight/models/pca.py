@@ -133,14 +133,32 @@ class Projection:
             It is damaged, not a projection, or written by a newer nearsight.
         """
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return cls.from_bytes(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise UnknownModelError(
+                f"There is no file {path}; the name is pca:FILE with what nearsight reduce-dim wrote."
+            ) from None
+        except OSError as error:
+            raise _damaged(str(path), error) from error
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> "Projection":
+        """Read what `to_bytes` returned; errors name it.
+
+        Raises
+        ------
+        WeightsError
+            It is damaged, not a projection, or written by a newer nearsight.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 facts: Mapping[str, Any] = json.loads(str(archive["facts"]))
                 mean, components = archive["mean"], None
                 if facts["format"] == 1:
                     components = archive["components"]
             if facts["format"] > _FORMAT:
                 raise WeightsError(
-                    f"{path} was written by a newer nearsight: pip install --upgrade nearsight"
+                    f"{name} was written by a newer nearsight: pip install --upgrade nearsight"
                 )
             base = ModelSpec.from_dict(facts["base"])
             if base.fingerprint != Fingerprint.from_dict(facts["fingerprint"]):
@@ -149,17 +167,15 @@ class Projection:
             if shapes[0] != (base.dim,) or len(shapes[1]) != 2 or shapes[1][1] != base.dim:
                 raise ValueError(f"its arrays have shapes {shapes[0]} and {shapes[1]}")
             return cls(base, mean, components, float(facts["variance_kept"]))
-        except FileNotFoundError:
-            raise UnknownModelError(
-                f"There is no file {path}; the name is pca:FILE with what nearsight reduce-dim wrote."
-            ) from None
         except WeightsError:
             raise
         # A damaged archive can raise nearly anything.
         except Exception as error:
-            raise WeightsError(
-                f"{path} is not a projection ({error}); create it again with nearsight reduce-dim"
-            ) from error
+            raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> WeightsError:
+    return WeightsError(f"{name} is not a projection ({error}); create it again with nearsight reduce-dim")
 
 
 def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Projection:

@@ -1,10 +1,14 @@
 """Care of a collection: compact it, copy it, and make one of shorter or centered vectors from it."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from starlette.responses import Response
 
+from nearsight.collection import manifest
+from nearsight.models.pca import Projection
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.routes.jobs import StartAnalysis
@@ -70,3 +74,24 @@ async def reduce_dim(request: Request, start: StartAnalysis, body: ReductionRequ
         raise Problem(400, "give one of dim and center; vectors of dim are centered, too", param="dim")
     target = await service.in_thread(service.catalog.target, body.to)
     return await start("reduce_dim", body, target=target)
+
+
+@router.get("/projection", dependencies=[requires("read")], response_class=Response)
+async def get_projection(request: Request, name: str) -> Response:
+    """Return how the model's vectors became those of a collection that `reduce-dim` made: an .npz file."""
+    service: Service = request.app.state.service
+
+    def read() -> bytes:
+        content = service.catalog.open(name).location.read_document(manifest.PROJECTION)
+        if content is None:
+            raise Problem(
+                404,
+                f"the vectors of {name!r} are those of its model: reduce-dim did not make it",
+                code="no_projection",
+            )
+        projection = Projection.from_bytes(content, name)
+        # A model's own name may be a path.
+        base = replace(projection.base, id=projection.base.identity or projection.base.id)
+        return replace(projection, base=base).to_bytes()
+
+    return Response(await service.in_thread(read), media_type="application/octet-stream")
