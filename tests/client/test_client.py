@@ -15,7 +15,7 @@ from fake import FakeBackend
 pytest.importorskip("fastapi")
 
 from nearsight import AsyncClient, Client, Collection, Embedder
-from nearsight.client import job_operations
+from nearsight.client import job_operations, operations
 from nearsight.client.recommendation_operations import save_recommendation_rules
 from nearsight.client.requests import Answer, Request, raise_if_refused
 from nearsight.errors import (
@@ -112,6 +112,25 @@ def test_the_same_items(remote, local):
     assert remote.get(some[0][:8]).id == some[0]
     assert remote.original(some[0]).startswith(b"\x89PNG")
     assert remote.info()["images"] == 6
+
+
+def test_many_vectors_are_one_request_a_page(address, local, monkeypatch):
+    monkeypatch.setattr(operations, "_PAGE", 4)
+    some = [item.id for item in local.items()]
+    # One of them twice, by the beginning of its id.
+    asked = [*some, some[0][:8]]
+    expected = local.vectors([*some, some[0]])
+    with Client(address) as client:
+        requests, run = [], client._answer
+        monkeypatch.setattr(client, "_answer", lambda request: requests.append(request) or run(request))
+        collection = client.collection("photos")
+        vectors = collection.vectors(asked)
+        assert [request.json["ids"] for request in requests] == [asked[:4], asked[4:]]
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+        assert collection.vectors([]).shape == (0, expected.shape[1])
+        with pytest.raises(UnknownIdError, match="f" * 32):
+            collection.vectors([*some, "f" * 32])
 
 
 def test_the_same_searches(remote, local, photos):
@@ -305,6 +324,7 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos, t
                 collection.search(image), client.embed([image]), collection.count()
             )
             ids = {item.id async for item in collection.items()}
+            np.testing.assert_allclose(await collection.vectors([*ids]), local.vectors([*ids]), atol=1e-6)
             made = await client.create_collection("async")
             report = await made.add([image])
             twin = await client.create_collection("twin", like="photos")

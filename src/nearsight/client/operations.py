@@ -339,10 +339,14 @@ def export(
 
 def vectors(collection: Named, ids: Sequence[str]) -> Operation[NDArray[np.float32]]:
     """Return the (n, dim) vectors of images, in the order of `ids`."""
-    rows: list[list[float]] = []
-    for id in ids:
-        answer = yield Request("GET", collection_path(collection, "items", id, "vector"))
-        rows += [answer.json()["vector"]]
+    named = list(ids)
+    if not named:
+        return np.empty((0, (yield from info(collection))["dim"]), np.float32)
+    rows: list[NDArray[np.float32]] = []
+    for start in range(0, len(named), _PAGE):
+        body = {"ids": named[start : start + _PAGE], "encoding_format": "base64"}
+        answer = yield Request("POST", collection_path(collection, "items", "vectors"), json=body)
+        rows += [_vector(each["vector"]) for each in answer.json()["items"]]
     return np.array(rows, np.float32)
 
 
@@ -394,7 +398,11 @@ def _page_request(collection: Named, where: str | None, offset: int, limit: int)
 
 
 def _vectors(answer: Answer) -> list[NDArray[np.float32]]:
-    return [np.frombuffer(base64.b64decode(each["embedding"]), "<f4") for each in answer.json()["data"]]
+    return [_vector(each["embedding"]) for each in answer.json()["data"]]
+
+
+def _vector(encoded: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(encoded), "<f4")
 
 
 def _files(

@@ -1,5 +1,6 @@
 """Collections over HTTP give what the library gives."""
 
+import base64
 import csv
 import io
 import json
@@ -96,7 +97,6 @@ def test_uploads_are_on_disk_when_they_are_answered(client, empty, jpeg):
 
 
 def test_uploads_as_json_and_metadata_for_each(client, empty, jpeg):
-    import base64
 
     images = [base64.b64encode(jpeg(i)).decode() for i in range(2)]
     body = {"images": images, "metadata": [{"n": 1.0}, {"n": 2.0}]}
@@ -288,8 +288,6 @@ def test_search_gives_what_the_library_gives(client, photos, jpeg):
     def expected(*args, **options):
         return [(m.id, round(m.similarity, 4)) for m in collection.search(*args, k=4, **options)]
 
-    import base64
-
     image = base64.b64encode(jpeg(40)).decode()
     other = base64.b64encode(jpeg(41)).decode()
     vector = collection.vectors([photos[3]])[0]
@@ -335,6 +333,19 @@ def test_search_gives_what_the_library_gives(client, photos, jpeg):
     assert client.get(listed, params={"cluster": "none"}).status_code == 400
     two = collection.vectors(photos[3:5])
     assert hits(client.post(route, json={"vector": two.tolist(), "k": 4})) == expected(vector=two)
+
+
+def test_many_vectors_in_the_order_of_their_ids(client, photos):
+    asked = [photos[3], photos[1][:8]]
+    route = f"{ROUTE}/photos/items/vectors"
+    items = client.post(route, json={"ids": asked}).json()["items"]
+    assert items == [client.get(f"{ROUTE}/photos/items/{id}/vector").json() for id in asked]
+    encoded = client.post(route, json={"ids": asked, "encoding_format": "base64"}).json()["items"]
+    for one, other in zip(encoded, items, strict=True):
+        vector = np.frombuffer(base64.b64decode(one["vector"]), "<f4")
+        assert vector.tolist() == np.array(other["vector"], np.float32).tolist()
+    assert client.post(route, json={"ids": ["f" * 32]}).status_code == 404
+    assert client.post(route, json={"ids": asked * 501}).status_code == 422
 
 
 def test_the_very_same_object_comes_first(client, photos, jpeg):

@@ -5,8 +5,9 @@ import binascii
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
@@ -65,6 +66,13 @@ class CopiedImages(RequestBody):
 
     source: str
     ids: list[str] = Field(max_length=MAX_PAGE)
+
+
+class VectorsRequest(RequestBody):
+    """Images by their ids, and how the numbers come: as a list, or in base64 (float32, little-endian)."""
+
+    ids: list[str] = Field(max_length=MAX_PAGE)
+    encoding_format: Literal["float", "base64"] = "float"
 
 
 class NamedImages(RequestBody):
@@ -248,6 +256,23 @@ async def remove_items(request: Request, name: str, body: NamedImages) -> dict[s
     """Remove many images, by ids or by a filter. Files of folders stay where they are."""
     service: Service = request.app.state.service
     return {"removed": await service.in_thread(_remove, service, name, body.ids, body.where)}
+
+
+@router.post("/items/vectors", dependencies=[requires("read")])
+async def get_vectors(request: Request, name: str, body: VectorsRequest) -> Response:
+    """Return the vectors of many images, in the order of their ids."""
+    service: Service = request.app.state.service
+
+    def read() -> bytes:
+        collection = service.catalog.open(name)
+        ids = whole_ids(collection, body.ids)
+        vectors: Any = collection.vectors(ids)
+        if body.encoding_format == "base64":
+            vectors = [base64.b64encode(np.asarray(each, "<f4").tobytes()).decode() for each in vectors]
+        items = [{"id": id, "vector": each} for id, each in zip(ids, vectors, strict=True)]
+        return orjson.dumps({"items": items}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    return Response(await service.in_thread(read), media_type="application/json")
 
 
 @router.get("/items/{id}", dependencies=[requires("read")])
