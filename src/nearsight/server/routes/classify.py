@@ -15,7 +15,7 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import ImageInput, read_form
 from nearsight.server.routes.items import page_of_items
-from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
+from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.schemas import IMAGES_FORM, RequestBody
 from nearsight.server.service import Service
 from nearsight.server.vectors import embed_inputs
@@ -78,13 +78,7 @@ async def list_classifiers(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.post("/classifiers", dependencies=[requires("write")])
-async def fit(
-    request: Request,
-    response: Response,
-    name: str,
-    body: ClassifierRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
+async def fit(request: Request, name: str, start: StartAnalysis, body: ClassifierRequest) -> dict[str, Any]:
     """Fit a classifier on the labels: at once, or with many labels as a job (202)."""
     service: Service = request.app.state.service
 
@@ -97,10 +91,7 @@ async def fit(
         return classifiers.fit_on_labels(collection, body.key, progress=False, **options)
 
     document = await service.in_thread(run)
-    if document is not None:
-        return document
-    args = await service.in_thread(analysis_args, service, name, "classifier", body)
-    return await accepted(request, response, "classifier", args, idempotency_key)
+    return await start("classifier", body) if document is None else document
 
 
 @router.get("/classifiers/{classifier}/file", dependencies=[requires("read")], response_class=Response)
@@ -194,23 +185,18 @@ async def predict_images(request: Request, name: str, classifier: str) -> dict[s
 
 @router.post("/classifiers/{classifier}/save", status_code=202, dependencies=[requires("write")])
 async def save_predictions(
-    request: Request,
-    response: Response,
-    name: str,
-    classifier: str,
-    body: SavedPredictions,
-    idempotency_key: IdempotencyKey = None,
+    request: Request, name: str, classifier: str, start: StartAnalysis, body: SavedPredictions
 ) -> dict[str, Any]:
     """Save the predicted labels of all images, or of those that match, as metadata; a job."""
     service: Service = request.app.state.service
 
-    def args() -> dict[str, Any]:
+    def check() -> None:
         collection = service.catalog.open(name)
         _require(collection, classifier)
         require_free_key(collection, body.save_as, overwrite=body.overwrite)
-        return {**analysis_args(service, name, "predictions", body), "name": classifier}
 
-    return await accepted(request, response, "predictions", await service.in_thread(args), idempotency_key)
+    await service.in_thread(check)
+    return await start("predictions", body, name=classifier)
 
 
 def _require(collection: Collection, classifier: str) -> Path:

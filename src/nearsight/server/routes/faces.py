@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -22,7 +22,7 @@ from nearsight.server.inputs import (
     read_form,
     read_json,
 )
-from nearsight.server.routes.jobs import accepted
+from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.schemas import FACE_IMAGES, NAMED_FACE_IMAGES, RequestBody
 from nearsight.server.service import Service
 from nearsight.services.faces import (
@@ -112,45 +112,18 @@ class Forgetting(RequestBody):
 
 
 @router.post("", status_code=202)
-async def find_faces(
-    request: Request,
-    response: Response,
-    name: str,
-    body: FacesRequest,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-) -> dict[str, Any]:
+async def find_faces(start: StartAnalysis, body: FacesRequest) -> dict[str, Any]:
     """Look for faces in images that were not looked into, and group all by person, as a job."""
-    service: Service = request.app.state.service
-    # A filter that is wrong is told now, not by a job that failed.
-    await service.in_thread(lambda: service.catalog.open(name).count(body.where))
-    args = _job_args(service, name, body)
-    return await accepted(request, response, "faces", args, idempotency_key)
+    return await start("faces", body)
 
 
 @router.post("/upgrade", status_code=202)
 async def upgrade_faces(
-    request: Request,
-    response: Response,
-    name: str,
-    body: BankUpgrade,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    request: Request, name: str, start: StartAnalysis, body: BankUpgrade
 ) -> dict[str, Any]:
     """Compute all faces again from their images, as a job: once, where an earlier version computed them."""
-    service: Service = request.app.state.service
     await _with_bank(request, name, lambda bank: None)
-    args = _job_args(service, name, body)
-    return await accepted(request, response, "faces_upgrade", args, idempotency_key)
-
-
-def _job_args(service: Service, name: str, body: RequestBody) -> dict[str, Any]:
-    shown = body.model_dump(exclude_none=True)
-    return {
-        **shown,
-        "shown": shown,
-        "collection": name,
-        "directory": service.catalog.shown_place(name),
-        **service.worker_args,
-    }
+    return await start("faces_upgrade", body)
 
 
 @router.get("")
