@@ -12,6 +12,7 @@ pytest.importorskip("fastapi")
 from nearsight import Embedder
 from nearsight.errors import CollectionNotFoundError, InvalidParameterError, ServiceError
 from nearsight.server.service import _source
+from nearsight.training import content_digest
 
 pytestmark = pytest.mark.cluster
 
@@ -55,6 +56,23 @@ def test_models_are_compared(work, tiny, place, nearsight):
     assert str(place) not in json.dumps(found)
     assert (found.pop("n_leaks"), found.pop("n_failed")) == (len(expected["leaks"]), 0)
     assert without_times(found) == without_times(expected)
+
+
+@pytest.mark.slow
+def test_a_model_that_learned_from_all_images_is_left_out_unless_it_is_named(work, tiny, place, monkeypatch):
+    learned = place / "learned"
+    learned.mkdir()
+    files = sorted((place / "classes").rglob("*.png"))
+    (learned / "learned-images.txt").write_text("\n".join(content_digest(str(file)) for file in files))
+    source = _source(f"dir:{learned}", "cpu", place / "cache")
+    monkeypatch.setitem(work.service.models.sources, "mine", source)
+    found = work.evaluate(CLASSES, metric="recall@1")
+    assert [each["model"] for each in found["models"]] == [tiny]
+    reasons = {each["model"]: each["reason"] for each in found["skipped"]}
+    assert "learned from each image" in reasons["mine"]
+    assert str(place) not in json.dumps(found)
+    with pytest.raises(ServiceError, match="mine learned from each image"):
+        work.evaluate(CLASSES, [tiny, "mine"])
 
 
 @pytest.mark.slow

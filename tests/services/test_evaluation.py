@@ -10,7 +10,7 @@ from nearsight import list_models
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import LabeledFolder
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
-from nearsight.services.evaluation import installed_models, learned_by, require_unlearned
+from nearsight.services.evaluation import installed_models, learned_by, require_unlearned, without_learned
 from nearsight.training import content_digest
 
 
@@ -64,3 +64,31 @@ def test_images_that_a_model_learned_from_are_not_searched_for(tmp_path):
         require_unlearned(replace(folder, splits=["test"] * 2 + ["train"] * 4), models)
     with pytest.raises(InvalidParameterError, match="learned from each image"):
         require_unlearned(LabeledFolder(paths[:2], list("ab"), ["", ""]), models)
+
+
+def test_models_that_leave_no_image_to_search_for_are_left_out(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for path in paths:
+        Path(path).write_text(path)
+
+    def trained(name, rows):
+        (tmp_path / name).mkdir()
+        learned = "\n".join(content_digest(paths[row]) for row in rows)
+        (tmp_path / name / "learned-images.txt").write_text(learned)
+        return f"dir:{tmp_path / name}"
+
+    whole, half, other = trained("whole", range(4)), trained("half", (0, 1)), trained("other", (1, 2, 3))
+    folder = LabeledFolder(paths, list("aabb"), [""] * 4)
+    names, skipped = without_learned(folder, [half, whole, "efficientnet-lite0"])
+    assert names == [half, "efficientnet-lite0"]
+    assert [(one.model, one.reason.partition(":")[0]) for one in skipped] == [
+        (whole, "it learned from each image that would be searched for")
+    ]
+    assert require_unlearned(folder, names).splits == ["train"] * 2 + ["test"] * 2
+    # Each alone leaves some; together they leave none.
+    names, skipped = without_learned(folder, [half, other, "efficientnet-lite0"])
+    assert (names, [one.model for one in skipped]) == ([half, "efficientnet-lite0"], [other])
+    assert "3 of the 4 images" in skipped[0].reason
+    # Without a model there is no comparison: the error says why.
+    assert without_learned(folder, [whole]) == ([whole], [])
+    assert without_learned(folder, [half]) == ([half], [])

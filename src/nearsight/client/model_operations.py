@@ -30,7 +30,7 @@ def evaluate(
     folder : str
         One folder of images a class, perhaps in folders train and test.
     models : sequence of str
-        By default all of the service.
+        By default all of the service; those that cannot be judged by these images are ``skipped`` then.
     metric : str
         The one that decides.
     exclude : sequence of str

@@ -78,32 +78,64 @@ def require_unlearned(folder: LabeledFolder, models: Iterable[str]) -> LabeledFo
     InvalidParameterError
         No query is left.
     """
-    names = [name for name, _ in _folders(models)]
-    digests = frozenset[str]().union(*(learned_images(directory) for _, directory in _folders(models)))
-    if not digests:
+    queries, learned = _queries(folder), _learned_rows(folder, models)
+    rows = set[int]().union(*learned.values())
+    if not queries & rows:
         return folder
-    is_learned = [_is_one_of(path, digests) for path in folder.paths]
-    is_query = [not folder.has_split or split == "test" for split in folder.splits]
-    if not any(learned and query for learned, query in zip(is_learned, is_query, strict=True)):
-        return folder
-    splits = [
-        "test" if query and not learned else "train"
-        for learned, query in zip(is_learned, is_query, strict=True)
-    ]
-    if "test" not in splits:
+    if queries <= rows:
         raise InvalidParameterError(
-            f"{' or '.join(names)} learned from each image that would be searched for, so these cannot judge"
-            " it. Put a part of each class into a folder test, train again, and compare the models then; or"
-            " name others only"
+            f"{' or '.join(learned)} learned from each image that would be searched for, so these cannot"
+            " judge it. Put a part of each class into a folder test, train again, and compare the models"
+            " then; or name others only"
         )
-    return replace(folder, splits=splits)
+    left = queries - rows
+    return replace(folder, splits=["test" if row in left else "train" for row in range(len(folder.paths))])
 
 
-def _is_one_of(path: str, digests: frozenset[str]) -> bool:
-    try:
-        return content_digest(path) in digests
-    except OSError:
-        return False  # Whoever embeds it says so.
+def without_learned(folder: LabeledFolder, models: Sequence[str]) -> tuple[list[str], list[SkippedModel]]:
+    """Return the models that `require_unlearned` lets through, and those that it is left without, with why.
+
+    Where no query is left, the model that learned from most of them goes, until one is left. If every model
+    would go, all stay.
+    """
+    queries = _queries(folder)
+    learned = {name: rows & queries for name, rows in _learned_rows(folder, models).items()}
+    skipped: list[SkippedModel] = []
+    while queries and learned and queries <= set[int]().union(*learned.values()):
+        name = max(learned, key=lambda each: len(learned[each]))
+        n = len(learned.pop(name))
+        which = "each image" if n == len(queries) else f"{n} of the {len(queries)} images"
+        skipped.append(
+            SkippedModel(
+                name,
+                f"it learned from {which} that would be searched for: put a part of each class into a folder"
+                " test, train again, and compare it then",
+            )
+        )
+    left = [name for name in models if name not in {one.model for one in skipped}]
+    return (left, skipped) if left else (list(models), [])
+
+
+def _queries(folder: LabeledFolder) -> set[int]:
+    """Return the positions of the images that are searched for."""
+    return {row for row, split in enumerate(folder.splits) if not folder.has_split or split == "test"}
+
+
+def _learned_rows(folder: LabeledFolder, models: Iterable[str]) -> dict[str, set[int]]:
+    """Return the positions of the images that each trained model learned from, by its name."""
+    learned = {name: digests for name, place in _folders(models) if (digests := learned_images(place))}
+    if not learned:
+        return {}
+    rows: dict[str, set[int]] = {name: set() for name in learned}
+    for row, path in enumerate(folder.paths):
+        try:
+            digest = content_digest(path)
+        except OSError:
+            continue  # Whoever embeds it says so.
+        for name, digests in learned.items():
+            if digest in digests:
+                rows[name].add(row)
+    return rows
 
 
 def _folders(models: Iterable[str]) -> list[tuple[str, Path]]:

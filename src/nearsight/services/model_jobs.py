@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,28 @@ _MOST_LISTED = 1000
 
 
 def evaluation(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare models on the labeled images of a folder."""
-    from nearsight.evaluation import read_labeled_folder
-    from nearsight.services.evaluation import evaluated, evaluation_document, require_unlearned
+    """Compare models on the labeled images of a folder.
+
+    Where nobody named the models, those that cannot be judged by these images are left out, and told.
+    """
+    from nearsight.evaluation import SkippedModel, read_labeled_folder
+    from nearsight.services.evaluation import (
+        evaluated,
+        evaluation_document,
+        require_unlearned,
+        without_learned,
+    )
 
     folder, exclusions = Path(args["folder"]), _exclusions(args)
     # Of two aliases of one model, the first is compared.
     aliases = {name: alias for alias, name in reversed(args["model_names"].items())}
     names = list(reversed(aliases))
     with _public_errors(args, aliases):
-        labeled = require_unlearned(read_labeled_folder(folder, exclusions), names)
+        read = read_labeled_folder(folder, exclusions)
+        skipped: list[SkippedModel] = []
+        if args["skip_failing"]:
+            names, skipped = without_learned(read, names)
+        labeled = require_unlearned(read, names)
         with evaluated(
             folder,
             labeled,
@@ -38,7 +51,7 @@ def evaluation(args: Mapping[str, Any]) -> dict[str, Any]:
             device=args.get("device", "auto"),
             cache_dir=_cache_dir(args),
         ) as (result, _):
-            document = evaluation_document(result)
+            document = evaluation_document(replace(result, skipped=[*skipped, *result.skipped]))
     for name in ("leaks", "failed"):
         document[f"n_{name}"] = len(document[name])
         document[name] = document[name][:_MOST_LISTED]
