@@ -1,6 +1,7 @@
 """Care of a collection of a service."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,31 @@ def test_collections_of_shorter_and_centered_vectors(work, many, stored, place):
     with pytest.raises(ServiceError, match="dim is 64"):
         many.reduce_dim(64, "other")
     assert "other" not in {each["name"] for each in work.collections()}
+
+
+def test_uploads_stay_as_long_as_a_copy_shows_them(work, place):
+    first, other = (work.create_collection(name) for name in ("first", "other"))
+    first.add(sorted(map(str, (place / "images" / "known").glob("*.png")))[:6])
+    ids = [item.id for item in first.items()]
+    first.copy("second", verify=True)
+    work.collection("second").copy("third")
+    work.collection("second").reduce_dim(2, "flat")
+    [uploads] = (place / "uploads").glob("first@*")
+    # What is copied image by image is its own.
+    assert other.copy_from("second", ids[:1]) == 1
+    first.remove(ids[:1])
+    report = first.move_to_trash(ids[1:2])
+    assert report["entry"] is None
+    assert "a copy of this collection shows it" in report["refused"][0]["reason"]
+    # What a start of the service clears away.
+    work.service.catalog.remove_unlisted_uploads("first", time.time() + 60)
+    for name in ("first", "second", "third"):
+        work.delete_collection(name)
+        assert all(work.collection("flat").original(id) for id in ids)
+    work.delete_collection("flat")
+    assert not uploads.exists()
+    assert other.original(ids[0])
+    work.delete_collection("other")
 
 
 async def center(url, to):

@@ -24,6 +24,7 @@ from nearsight.models import Backend, load_model, load_text_encoder
 from nearsight.server.collection_folders import CollectionFolders, identity
 from nearsight.server.errors import Problem
 from nearsight.server.model_pool import LoadedModel, ModelPool, ModelSource
+from nearsight.server.shared_uploads import SharedUploads
 from nearsight.server.uploads import remove_unlisted
 from nearsight.services.server_settings import ServerSettings
 from nearsight.services.shown_path import shown_path
@@ -86,6 +87,7 @@ class CollectionCatalog:
         self._uploads, self._results, self._detectors = (
             CollectionFolders(Path(settings.data) / kind) for kind in ("uploads", "results", "detectors")
         )
+        self.shared_uploads = SharedUploads(self._uploads.base, self._own)
         self._mounts = settings.pairs("mount")
         self.roots = {name: Path(place).resolve() for name, place in settings.pairs("root").items()}
         self._models = models
@@ -208,7 +210,9 @@ class CollectionCatalog:
 
     def trash(self, name: str, collection: Collection) -> Trash:
         """Return the trash of a collection: files below a root, and uploads, may go there."""
-        return Trash(collection, [*self.roots.values(), self._uploads.of(name, collection)])
+        uploads = self._uploads.of(name, collection)
+        shared = [uploads] if self.shared_uploads.is_shared(uploads) else []
+        return Trash(collection, [*self.roots.values(), uploads], shared=shared)
 
     def open_with(self, name: str, backend: Backend) -> Collection:
         """Return a collection that embeds with a loaded model."""
@@ -279,7 +283,7 @@ class CollectionCatalog:
         return self.shown_place(name)
 
     def delete(self, name: str) -> None:
-        """Delete a collection that the service created, with its uploads.
+        """Delete a collection that the service created, with its uploads that no copy shows.
 
         Raises
         ------
@@ -291,6 +295,7 @@ class CollectionCatalog:
         directory = self.directory(name)
         if (directory / manifest.COPY).exists() and not (directory / manifest.FILENAME).exists():
             shutil.rmtree(directory)
+            self.shared_uploads.release(name)
             return
         collection = self.open(name)
         with self._lock:
@@ -298,12 +303,18 @@ class CollectionCatalog:
         # The manifest first: a crash in between leaves no half collection that opens.
         (directory / manifest.FILENAME).unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
-        for folders in (self._uploads, self._results, self._detectors):
+        for folders in (self._results, self._detectors):
             folders.remove(name, collection)
+        self.shared_uploads.release(name, self._uploads.of(name, collection))
 
     def uploads(self, name: str) -> Path:
         """Return where the uploaded files of a collection lie, which must exist."""
         return self._uploads.of(name, self.open(name))
+
+    @property
+    def all_uploads(self) -> Path:
+        """The directory above those of `uploads`."""
+        return self._uploads.base
 
     def table_file(self, name: str, title: str) -> Path:
         """Return where an uploaded table waits for its job; its directory exists."""
@@ -323,6 +334,9 @@ class CollectionCatalog:
         """Remove uploaded files that were never acknowledged; see `uploads.remove_unlisted`."""
         with contextlib.suppress(Problem):  # no collection has that name
             collection = self.open(name)
+            self.shared_uploads.forget_gone(self.uploads(name))
+            if self.shared_uploads.is_shared(self.uploads(name)):
+                return
             # Read before the rows are: what is put back meanwhile is in one of the two.
             entries = self.trash(name, collection).entries()
             trashed = [file.path for entry in entries for file in entry.files]

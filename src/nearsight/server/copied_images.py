@@ -22,8 +22,10 @@ def copy_images(
 
     Parameters
     ----------
-    uploads, new_uploads : Path
-        Where the uploaded files of the two collections lie.
+    uploads : Path
+        Above the directories of all uploads: the source may be a copy, and name those of another collection.
+    new_uploads : Path
+        The directory of the uploads of the target.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def copy_images(
         path = Path(decode_path(name))
         if not path.is_relative_to(uploads):
             return name
-        place = new_uploads / path.relative_to(uploads)
+        place = new_uploads.joinpath(*path.relative_to(uploads).parts[1:])
         _copy_file(path, place)
         return encode_path(str(place))
 

@@ -96,6 +96,7 @@ def copy(args: Mapping[str, Any]) -> dict[str, Any]:
     from nearsight.services.collections import copied
 
     options = _given(args, "storage", "verify", "start_over")
+    _mark_uploads(args)
     try:
         return copied(args["directory"], args["target"], shown=args["to"], **options)
     except CopyDifferenceError as error:
@@ -112,7 +113,16 @@ def reduce_dim(args: Mapping[str, Any]) -> dict[str, Any]:
     from nearsight.services.collections import reduced
 
     options = _given(args, "dim", "storage")
+    _mark_uploads(args)
     return reduced(_collection(args), args["target"], shown=args["to"], **options)
+
+
+def _mark_uploads(args: Mapping[str, Any]) -> None:
+    """Say that the new collection will show uploads of this one; on disk before its rows are."""
+    for mark, content in args.get("marks", {}).items():
+        Path(mark).parent.mkdir(parents=True, exist_ok=True)
+        with exported(Path(mark)) as file:
+            file.write(content.encode())
 
 
 def dimension(args: Mapping[str, Any]) -> dict[str, Any]:

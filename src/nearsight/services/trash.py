@@ -103,11 +103,16 @@ class Trash:
     collection : Collection
     roots : iterable of path
         Only files below one of these directories are moved, and only to there are they put back.
+    shared : iterable of path
+        Files below these stay, since other collections show them, too.
     """
 
-    def __init__(self, collection: Collection, roots: Iterable[str | Path]) -> None:
+    def __init__(
+        self, collection: Collection, roots: Iterable[str | Path], *, shared: Iterable[str | Path] = ()
+    ) -> None:
         self._collection = collection
         self._roots = [Path(root).resolve() for root in roots]
+        self._shared = [Path(folder).resolve() for folder in shared]
         self._folder = collection.directory.absolute() / FOLDER
 
     def put(self, paths: Mapping[str, Sequence[str] | None]) -> TrashReport:
@@ -242,6 +247,9 @@ class Trash:
             return "it lies in a shard or at a URL"
         if self._root_of(path) is None:
             return "it lies in no folder that the service may change (nearsight serve --root ALIAS=DIR)"
+        folder = Path(path).parent.resolve()
+        if any(folder.is_relative_to(shared) for shared in self._shared):
+            return "a copy of this collection shows it, too"
         try:
             if os.path.islink(path):
                 return "it is a link; the file that it leads to would stay"

@@ -231,9 +231,11 @@ async def copy_items(request: Request, name: str, body: CopiedImages) -> dict[st
 
     def copy() -> dict[str, int]:
         source, target = catalog.open(body.source), catalog.open(name)
-        uploads, new_uploads = (catalog.uploads(each).absolute() for each in (body.source, name))
+        new_uploads = catalog.uploads(name).absolute()
         ids = whole_ids(source, body.ids)
-        added = copy_images(source, target, ids, uploads=uploads, new_uploads=new_uploads)
+        added = copy_images(
+            source, target, ids, uploads=catalog.all_uploads.absolute(), new_uploads=new_uploads
+        )
         catalog.forget_order(name)
         return {"added": added}
 
@@ -363,12 +365,13 @@ def _remove(service: Service, name: str, ids: Sequence[str] | None, where: str |
     collection = service.catalog.open(name)
     names = _named(collection, ids, where)
     uploads = service.catalog.uploads(name).absolute()
+    is_shared = service.catalog.shared_uploads.is_shared(uploads)
     paths = [path for item in collection.items(ids=names) for path in item.paths]
     n_removed = collection.remove(names)
     service.catalog.forget_order(name)
     # Rows first: a crash in between leaves a file without a row, never a row without its file.
     for path in paths:
-        if Path(path).is_relative_to(uploads):
+        if Path(path).is_relative_to(uploads) and not is_shared:
             Path(path).unlink(missing_ok=True)
     return n_removed
 

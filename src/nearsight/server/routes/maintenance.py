@@ -56,24 +56,28 @@ async def compact(start: StartAnalysis) -> dict[str, Any]:
 async def copy(request: Request, start: StartAnalysis, name: str, body: CopyRequest) -> dict[str, Any]:
     """Copy the collection, as a job; the same request goes on after an interruption.
 
-    What `verify` finds is told in `differences`. Uploaded files stay with this collection: who deletes it
-    deletes them.
+    What `verify` finds is told in `differences`. Both show the same uploaded files, which stay as long as one
+    of them is there.
     """
     service: Service = request.app.state.service
     if body.to == name:
         raise Problem(400, "a collection cannot be copied to itself; choose another name", param="to")
     target = await service.in_thread(service.catalog.target, body.to, is_copy=True, may_exist=body.verify)
-    return await start("copy", body, target=target)
+    marks = await service.in_thread(_marks, service, name, body.to, target)
+    return await start("copy", body, target=target, marks=marks)
 
 
 @router.post("/reduce-dim", status_code=202, dependencies=[requires("write")])
-async def reduce_dim(request: Request, start: StartAnalysis, body: ReductionRequest) -> dict[str, Any]:
+async def reduce_dim(
+    request: Request, start: StartAnalysis, name: str, body: ReductionRequest
+) -> dict[str, Any]:
     """Make a collection of the same images with shorter or centered vectors, as a job."""
     service: Service = request.app.state.service
     if body.center is (body.dim is not None):
         raise Problem(400, "give one of dim and center; vectors of dim are centered, too", param="dim")
     target = await service.in_thread(service.catalog.target, body.to)
-    return await start("reduce_dim", body, target=target)
+    marks = await service.in_thread(_marks, service, name, body.to, target)
+    return await start("reduce_dim", body, target=target, marks=marks)
 
 
 @router.get("/projection", dependencies=[requires("read")], response_class=Response)
@@ -95,3 +99,8 @@ async def get_projection(request: Request, name: str) -> Response:
         return replace(projection, base=base).to_bytes()
 
     return Response(await service.in_thread(read), media_type="application/octet-stream")
+
+
+def _marks(service: Service, name: str, target: str, place: str) -> dict[str, str]:
+    """Return what the job writes before it copies rows, so that the uploads that these name stay."""
+    return service.catalog.shared_uploads.marks(service.catalog.uploads(name), name, target, place)
