@@ -79,7 +79,6 @@ function Stack({ collection, cluster, isPicked, pick, merge }) {
 function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [name, setName] = useState(cluster.name ?? "");
   const [asks, setAsks] = useState();
-  const place = useRef();
   const source = useMemo(() => new IdSource(collection, cluster.ids), [cluster]);
   const rename = () => edit((numberOf) => [numberOf(cluster), { name: name.trim() }], "renamed").catch(() => {});
   const members = new Set(cluster.ids);
@@ -116,7 +115,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
       <button type="button" onClick=${() => setAsks("split")}>Split…</button><//>
     <div class="stack-board">
-      <div class="fill" ref=${place} onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
+      <div class="fill" onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} ...${{ source, selection }} /></div>
       <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}
         <${Target} cluster=${{ id: null, name: "New cluster" }} ...${{ move, chosen }} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} ...${{ move, chosen }} /></ul>

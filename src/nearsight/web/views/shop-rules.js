@@ -1,7 +1,7 @@
 // Rules of what may be recommended: filters that refer to the item.
 
 import { ConditionForm, conditionText, KINDS } from "../components/conditions.js";
-import { Failure, html, number } from "../ui.js";
+import { count, Failure, html } from "../ui.js";
 
 const SAME = [["same", "is the same", false], ["other", "differs", false]];
 const RULES = {
@@ -44,7 +44,7 @@ export function RuleEditor({ rules, fields, item, change, allowed, unsaved, erro
       ${rules.map((text, at) => html`<li class="chip"><span title=${text}>${inWords(text)}</span>
         ${isLacking(text) && html`<span class="soft">(this item has none)</span>`}
         <button aria-label=${`Remove the rule ${inWords(text)}`} onClick=${() => change((now) => now.filter((other) => other !== text))}>✕</button></li>`)}
-      <li class="space"></li>${allowed != null && html`<li class="soft">${number(allowed)} ${allowed === 1 ? "image" : "images"} allowed</li>`}</ul>
+      <li class="space"></li>${allowed != null && html`<li class="soft">${count(allowed, "image")} allowed</li>`}</ul>
     <${ConditionForm} fields=${fields} kinds=${RULES} button="Add rule" add=${(rule) => change((now) => [...new Set([...now, textOf(rule, fields[rule.field])])])} />
     <${Failure} error=${unsaved?.error.status === 412 ? { title: "Somebody else has changed the rules.", message: "Theirs are shown, and hold. Your change is not among them." } : unsaved?.error ?? error} />
     ${unsaved && html`<button onClick=${unsaved.again}>Make my change again</button>`}
