@@ -71,6 +71,12 @@ def test_cancelling_and_resuming(table):
         table.resume(job.id)
     table.claim()
     assert table.cancel(job.id).is_cancel_requested
+    # What has stopped before it was done can be left so; what is done cannot be cancelled.
+    table.finish(job.id, "failed", error="no room")
+    assert table.cancel(job.id).state == "cancelled"
+    table.finish(job.id, "done", result={})
+    with pytest.raises(InvalidParameterError, match="is done"):
+        table.cancel(job.id)
     for id in ("none", "' OR 1 --"):
         with pytest.raises(InvalidParameterError, match="there is no job"):
             table.get(id)

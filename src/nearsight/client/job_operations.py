@@ -28,7 +28,7 @@ def job(client: object, id: str) -> Operation[dict[str, Any]]:
 
 
 def cancel(client: object, id: str) -> Operation[dict[str, Any]]:
-    """Cancel a job that waits or runs."""
+    """Cancel a job that waits or runs, or leave one that was interrupted or failed."""
     return (yield from _facts("DELETE", id))
 
 

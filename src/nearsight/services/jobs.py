@@ -244,17 +244,17 @@ class JobTable:
         self._set(id, state=state, result=text, error=error, ended=time.time(), pid=None)
 
     def cancel(self, id: str) -> Job:
-        """Cancel a job: at once if it waits, else by ending its process, which whoever runs it notices.
+        """Cancel a job: at once if it does not run, else by ending its process, as whoever runs it sees.
 
         Raises
         ------
         InvalidParameterError
-            There is no such job, or it has ended.
+            There is no such job, or it is done or cancelled.
         """
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state IN ('queued', "
-                "'interrupted')",
+                "'interrupted', 'failed')",
                 (time.time(), id),
             ).rowcount
             changed += database.execute(

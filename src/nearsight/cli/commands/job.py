@@ -99,7 +99,7 @@ def follow(run: Run, /, *, id: str, data: str | None) -> int:
 @_data
 @click.pass_obj
 def cancel(run: Run, /, *, id: str, data: str | None) -> None:
-    """Cancel a job that waits or runs.
+    """Cancel a job that waits or runs, or leave one that stopped early.
 
     What it has saved stays.
     """

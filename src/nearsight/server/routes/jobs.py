@@ -177,7 +177,7 @@ async def get_job(request: Request, job: RequestedJob) -> dict[str, Any]:
 
 @router.delete("/jobs/{id}", status_code=202, dependencies=[requires("write")])
 async def cancel_job(request: Request, job: RequestedJob) -> dict[str, Any]:
-    """Cancel a job that waits or runs."""
+    """Cancel a job that waits or runs, or leave one that was interrupted or failed."""
     service: Service = request.app.state.service
     try:
         return await job_facts(service, await service.jobs.cancel(job.id))

@@ -61,13 +61,15 @@ function Waiting({ job }) {
   return `waiting for “${jobTitle(now)}” in ${now.collection}${now.total ? `, ${number(now.done)} of ${number(now.total)}` : ""}${others}`;
 }
 
-/** Why a job has ended before it was done, and the button with which it goes on; `told` gets the job that does. */
+/** Why a job has ended before it was done, and the buttons with which it goes on, or is left so; `told` gets what it is then. */
 export function JobEnd({ job, told }) {
   const [refused, setRefused] = useState();
+  const send = (asked) => asked.then(told, setRefused);
   const isFailed = job.state === "failed";
   const reason = isFailed ? { title: "It failed.", message: job.error } : { title: "It was interrupted:", message: "the service stopped before it was done." };
   return html`<${Failure} error=${refused ?? (hasStopped(job) && reason)} />
-    <button class="main" onClick=${() => service.post(`jobs/${job.id}/resume`).then(told, setRefused)}>${isFailed ? "Try again" : "Go on"}</button>`;
+    <div class="buttons"><button class="main" onClick=${() => send(service.post(`jobs/${job.id}/resume`))}>${isFailed ? "Try again" : "Go on"}</button>
+      ${hasStopped(job) && html`<button onClick=${() => send(service.delete(`jobs/${job.id}`))}>Leave it</button>`}</div>`;
 }
 
 /** How far a job is that runs; or why it has stopped, with the way on. `told` gets what it is then. */
