@@ -2,11 +2,16 @@
 
 import io
 import os
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image, ImageEnhance
 
 from nearsight import Collection
+from nearsight.analyses import kept_image
+from nearsight.analyses.image_difference import Candidate
+from nearsight.collection import Item
+from nearsight.images import content_id
 
 from fake import FakeBackend
 from sample_images import encoded, exif_block, photograph
@@ -70,6 +75,28 @@ def test_a_file_that_changed_since_it_was_indexed_is_not_measured(tmp_path):
     (tmp_path / "b.png").write_bytes(b"another file")
     [group] = collection.find_duplicates(min_similarity=-1).groups
     assert group.doubts == ["a file could not be read to measure what it lost"]
+
+
+def test_a_drawing_is_drawn_once_for_the_pairs_it_is_compared_in(tmp_path, monkeypatch):
+    (tmp_path / "a.svg").write_bytes(b"<svg/>")
+    photograph().save(tmp_path / "b.png")
+    drawn = []
+
+    def decode(data, **options):
+        drawn.append(data)
+        return SimpleNamespace(image=photograph())
+
+    monkeypatch.setattr(kept_image, "decode", decode)
+    qualities = [
+        SimpleNamespace(image_format=name, has_known_loss=True, compression=0) for name in ("SVG", "PNG")
+    ]
+    drawing, photo = (
+        Candidate(Item(content_id(path.read_bytes()), str(path), [str(path)]), quality)
+        for path, quality in zip((tmp_path / "a.svg", tmp_path / "b.png"), qualities, strict=True)
+    )
+    for _ in range(3):
+        kept_image._added_detail(drawing, photo)
+    assert [data == b"<svg/>" for data in drawn].count(True) == 1
 
 
 def test_an_image_to_keep_in_a_bin_needs_a_look(tmp_path):

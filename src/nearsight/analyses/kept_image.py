@@ -240,10 +240,21 @@ def _added_detail(first: Candidate, second: Candidate) -> AddedDetail:
         small.quality and large.quality and small.quality.has_known_loss and large.quality.has_known_loss
     ):
         return AddedDetail()
-    grays = [_of_file(one.item, _lightness) for one in (large, small)]
+    grays = [
+        _drawn_lightness(one.item.id, tuple(one.item.paths))
+        if one.quality and one.quality.image_format == "SVG"
+        else _of_file(one.item, _lightness)
+        for one in (large, small)
+    ]
     if grays[0] is None or grays[1] is None:
         return AddedDetail()
     return added_detail(grays[0], grays[1], large.quality.compression, small.quality.compression)
+
+
+# A process is started to draw one, and the next pairs have the same drawing; each takes 0.3 MB.
+@lru_cache(64)
+def _drawn_lightness(id: str, paths: tuple[str, ...]) -> NDArray[np.uint8] | None:
+    return _of_file(Item(id, "", [*paths]), _lightness)
 
 
 def _lightness(data: bytes) -> NDArray[np.uint8]:

@@ -65,7 +65,7 @@ def directory(tmp_path_factory):
 
 def make_small(patch):
     patch.setattr(maintenance, "MIN_INDEXED_ROWS", 1000)
-    small = {"_LEAST_PROBES": 1, "_ROWS_PER_PARTITION": 100, "MAX_K": 20, "_KS": (10, 20)}
+    small = {"_FIRST_PROBES": 1, "_ROWS_PER_PARTITION": 100, "MAX_K": 20, "_KS": (10, 20)}
     for name, value in small.items():
         patch.setattr(index_reach, name, value)
 

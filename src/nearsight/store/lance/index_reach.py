@@ -33,7 +33,9 @@ _N_QUERIES, _QUERIES_PER_CALL = 100, 25
 # Some misses more than of these few rows can be expected of others: 0.99 is what is promised.
 _TARGET_RECALL = 0.9975
 # Partitions to look through, doubled until enough is found, and rows to compare exactly for each one wanted.
-_LEAST_PROBES, _REFINE_FACTORS, _MOST_REFINE_FACTOR = 20, (2, 3), 5
+_FIRST_PROBES, _REFINE_FACTORS, _MOST_REFINE_FACTOR = 10, (2, 3), 5
+# Where all may be looked through, the engine begins with so many.
+_LEAST_PROBES_OF_ALL = 20
 _REFINE_FACTOR_OF_TRUTH = 10
 # LanceDB makes so large ones.
 _ROWS_PER_PARTITION = 4096
@@ -96,7 +98,7 @@ FARTHEST = Reach(0, _MOST_REFINE_FACTOR)
 
 def n_probes(reach: Reach) -> tuple[int, int]:
     """Return how many partitions the engine looks through at least and at most; 0 for all."""
-    return reach.n_probes or _LEAST_PROBES, reach.n_probes
+    return reach.n_probes or _LEAST_PROBES_OF_ALL, reach.n_probes
 
 
 def nearest_by_engine(
@@ -132,8 +134,8 @@ def chosen(recall: Callable[[Reach], float], n_rows: int) -> Reach:
 
     Examples
     --------
-    >>> chosen(lambda reach: 1.0 if reach.n_probes != 20 else 0.98, 1_000_000)
-    Reach(n_probes=40, refine_factor=2)
+    >>> chosen(lambda reach: 1.0 if reach.n_probes != 10 else 0.98, 1_000_000)
+    Reach(n_probes=20, refine_factor=2)
     >>> chosen(lambda reach: 0.9, 1_000_000)
     Reach(n_probes=0, refine_factor=5)
     """
@@ -141,7 +143,7 @@ def chosen(recall: Callable[[Reach], float], n_rows: int) -> Reach:
         (factor for factor in _REFINE_FACTORS if recall(Reach(0, factor)) >= _TARGET_RECALL),
         _MOST_REFINE_FACTOR,
     )
-    n_probes = _LEAST_PROBES
+    n_probes = _FIRST_PROBES
     while n_probes * _ROWS_PER_PARTITION < n_rows:
         if recall(Reach(n_probes, refine_factor)) >= _TARGET_RECALL:
             return Reach(n_probes, refine_factor)
