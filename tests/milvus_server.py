@@ -20,9 +20,13 @@ def is_installed() -> bool:
 
 
 class MilvusServer:
-    """A server with a data directory of its own, stopped by its process group."""
+    """A server with a data directory of its own, stopped by its process group.
 
-    def __init__(self, **variables: str) -> None:
+    Parts of 64 MB, so that few rows have a rough index before their own; by default, Milvus has 512.
+    """
+
+    def __init__(self, segment_mb: int = 64, **variables: str) -> None:
+        self._segment_mb = segment_mb
         self._folder = Path(tempfile.mkdtemp(prefix="nearsight-milvus-"))
         # The package looks for free ports, and takes others after a kill: connections that the client has not
         # closed hold those of before for a minute.
@@ -54,8 +58,7 @@ class MilvusServer:
             "rootCoord.dmlChannelNum=2",
             "queryCoord.checkInterval=20",
             "queryCoord.distPullInterval=20",
-            # Parts of 64 MB, so that few rows have a rough index before their own.
-            "dataCoord.segment.maxSize=64",
+            f"dataCoord.segment.maxSize={self._segment_mb}",
         )
         command = [sys.executable, "-c", "from milvus import main; main()", "--data", self.data]
         command += [

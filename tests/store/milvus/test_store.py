@@ -339,10 +339,26 @@ def test_a_call_that_took_too_long_is_an_error_of_ours(monkeypatch):
             return "Deadline Exceeded"
 
     class Client:
+        n_late = 0
+
         def has_collection(self, table):
             raise LateError
 
-    address = parse_address("milvus://host?collection=a")
-    monkeypatch.setitem(servers._CLIENTS, (address.url, "", ""), Client())
-    with pytest.raises(StorageError, match="host.*the server is away: Deadline Exceeded. Start it"):
-        servers.Server(address).has("a")
+        def query(self, table, **options):
+            if self.n_late:
+                self.n_late -= 1
+                raise LateError
+            return [{"count(*)": 7}]
+
+    address, client = parse_address("milvus://host?collection=a"), Client()
+    monkeypatch.setitem(servers._CLIENTS, (address.url, "", ""), client)
+    server = servers.Server(address)
+    with pytest.raises(StorageError, match="host.*the server is late or away: Deadline Exceeded. Check host"):
+        server.has("a")
+    # Who writes waits for a server that builds an index; who searches is told.
+    client.n_late = 4
+    assert server.count("a", "", patiently=True) == 7
+    for n_late, patiently in ((1, False), (5, True)):
+        client.n_late = n_late
+        with pytest.raises(StorageError, match="late"):
+            server.count("a", "", patiently=patiently)

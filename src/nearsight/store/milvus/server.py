@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from nearsight.errors import MissingExtraError, NearsightError, StorageError, VectorError
@@ -30,6 +31,8 @@ BATCH, MAX_HITS = 512, 16_384
 MAX_TEXT_BYTES = 65_535
 # Given with each call: without it, the client waits and tries again for minutes when a query node has died.
 _TIMEOUT_S = 60.0
+# A server that builds indexes on few cores is late for minutes: so often, what may be repeated is tried.
+_N_TRIES_OF_LATE = 5
 _HNSW = {"M": 16, "efConstruction": 200}
 _IVF = {"nlist": 1024}
 # Bytes of the vectors of one answer.
@@ -130,7 +133,12 @@ class Server:
             )
         if "auth" in lowered or "permission" in lowered:
             return StorageError(f"{shown}: the server refuses: {text}. Check user, password and rights")
-        if any(part in lowered for part in ("connect", "unavailable", "deadline", "timeout")):
+        if "deadline" in lowered:
+            return StorageError(
+                f"{shown}: the server is late or away: {text}. Check host and port; if it builds an index,"
+                " wait for it, and run the same command again; rows that were saved are intact"
+            )
+        if any(part in lowered for part in ("connect", "unavailable", "timeout")):
             return StorageError(
                 f"{shown}: the server is away: {text}. Start it, check host and port, and run the same"
                 " command again; rows that were saved are intact"
@@ -182,12 +190,14 @@ class Server:
         """Add rows, or replace those of the same keys."""
         with self._translated() as client:
             for start in range(0, len(rows), BATCH):
-                client.upsert(table, list(rows[start : start + BATCH]), timeout=_TIMEOUT_S)
+                _patiently(
+                    partial(client.upsert, table, list(rows[start : start + BATCH]), timeout=_TIMEOUT_S)
+                )
 
     def delete(self, table: str, expression: str) -> None:
         """Delete rows."""
         with self._translated() as client:
-            client.delete(table, filter=expression, timeout=_TIMEOUT_S)
+            _patiently(partial(client.delete, table, filter=expression, timeout=_TIMEOUT_S))
 
     def read(
         self, table: str, expression: str, fields: Sequence[str], limit: int = BATCH
@@ -226,18 +236,21 @@ class Server:
             if len(page) < n_rows:
                 return
 
-    def count(self, table: str, expression: str) -> int:
-        """Return the number of rows that match."""
-        [row] = self._loaded(
-            table,
-            lambda client: client.query(
+    def count(self, table: str, expression: str, *, patiently: bool = False) -> int:
+        """Return the number of rows that match; `patiently` for who writes, and rather waits than fails."""
+
+        def work(client: Any) -> Any:
+            call = partial(
+                client.query,
                 table,
                 filter=expression,
                 output_fields=["count(*)"],
                 consistency_level="Strong",
                 timeout=_TIMEOUT_S,
-            ),
-        )
+            )
+            return _patiently(call) if patiently else call()
+
+        [row] = self._loaded(table, work)
         return int(row["count(*)"])
 
     def search(
@@ -316,3 +329,15 @@ class Server:
                     if "rate" not in str(error).lower() or pause is None:
                         raise
                     time.sleep(pause)
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Return what a call returns that may be repeated, and is repeated where the server is late."""
+    for _ in range(_N_TRIES_OF_LATE - 1):
+        try:
+            return call()
+        except RpcError as error:  # noqa: PERF203 - a few times
+            details = getattr(error, "details", None)
+            if not details or "deadline" not in str(details()).lower():
+                raise
+    return call()

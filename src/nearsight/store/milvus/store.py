@@ -257,7 +257,7 @@ class MilvusStore:
             )
             for start in range(0, len(keys), BATCH):
                 own = keys[start : start + BATCH]
-                n_there = self._server.count(self._table, among(own))
+                n_there = self._server.count(self._table, among(own), patiently=True)
                 if n_there != len(own):
                     raise StorageError(
                         f"{self._address.shown}: {len(own):,} rows were written and {n_there:,} are there;"
@@ -337,7 +337,7 @@ class MilvusStore:
             keys, n_found = [key_of(id) for id in dict.fromkeys(ids)], 0
             for start in range(0, len(keys), BATCH):
                 own = among(keys[start : start + BATCH])
-                n_found += self._server.count(self._table, own)
+                n_found += self._server.count(self._table, own, patiently=True)
                 self._server.delete(self._table, own)
                 if self._find_binary():
                     self._server.delete(self._binary, own)
