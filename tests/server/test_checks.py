@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,8 +207,11 @@ def test_clients_of_openai_get_every_answer_of_a_flood(service, client, uri, jpe
     url = f"{service.url()}/v1"
     with openai.OpenAI(base_url=url, api_key=KEY, max_retries=2, timeout=300) as patient:
 
+        all_are_here = threading.Barrier(96)
+
         def ask(i):
             body = {"model": "default", "input": [{"image": uri if i % 2 else large}]}
+            all_are_here.wait(300)
             return patient.embeddings.create(**body).data[0].embedding
 
         # More than the queue holds, at once; what was refused fits when it comes again.

@@ -40,7 +40,7 @@ def test_the_least_that_finds_enough(needed_probes, needed_factor):
     reach = chosen(recall, 1_000_000)
     assert reach.refine_factor == {2: 2, 3: 3, 4: 5}[needed_factor]
     assert reach.n_probes == {1: 10, 20: 20, 21: 40, 70: 80, 150: 160, 10**9: 0}[needed_probes]
-    assert chosen(recall, 20 * 4096).n_probes == 0
+    assert chosen(recall, 10 * 4096).n_probes == 0
 
 
 @pytest.fixture(scope="module")
