@@ -7,9 +7,9 @@ whose clock ticks every 10 ms and whose segments have its default 512 MB. What i
 and said so.
 
 - nearsight's stores answer with the id and two columns; so do the bare engines.
-- "bare" is an engine with its defaults, as its own introduction shows it: pgvector with an HNSW index and the
-  server's planner after ANALYZE; Milvus with HNSW, its default consistency, and no count; Chroma as it is.
-  It has a server of its own.
+- "bare" is an engine with its defaults and a server of its own, as its introduction shows it: pgvector with an
+  HNSW index and the server's planner after ANALYZE; Milvus with HNSW, its default consistency, and no count;
+  Chroma as it is.
 - Memory is that of the server's processes, or what this process has grown by.
 """
 
@@ -171,6 +171,7 @@ def by_pgvector(data: Data, folder: Path) -> Iterator[dict[str, Any]]:
 
 def bare_pgvector(connection: Any, data: Data) -> dict[str, Any]:
     dim = data.vectors.shape[1]
+    connection.execute("CREATE EXTENSION vector")
     connection.execute(f"CREATE TABLE bare (id text PRIMARY KEY, path text, label float8, v halfvec({dim}))")
     started = time.perf_counter()
     for numbers, X in data.parts():
