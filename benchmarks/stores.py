@@ -7,9 +7,9 @@ whose clock ticks every 10 ms and whose segments have its default 512 MB. What i
 and said so.
 
 - nearsight's stores answer with the id and two columns; so do the bare engines.
-- "bare" is an engine with its defaults and a server of its own, as its introduction shows it: pgvector with an
-  HNSW index and the server's planner after ANALYZE; Milvus with HNSW, its default consistency, and no count;
-  Chroma as it is.
+- "bare" is an engine with its defaults and a server of its own, as its introduction shows it: pgvector with
+  an HNSW index and the server's planner after ANALYZE; Milvus with HNSW, its default consistency, and no
+  count; Chroma as it is.
 - Memory is that of the server's processes, or what this process has grown by.
 """
 
