@@ -66,7 +66,7 @@ export function JobEnd({ job, told }) {
   const [refused, setRefused] = useState();
   const send = (asked) => asked.then(told, setRefused);
   const isFailed = job.state === "failed";
-  const reason = isFailed ? { title: "It failed.", message: job.error } : { title: "It was interrupted:", message: "the service stopped before it was done." };
+  const reason = isFailed ? { title: "It failed:", message: job.error } : { title: "It was interrupted:", message: "the service stopped before it was done." };
   return html`<${Failure} error=${refused ?? (hasStopped(job) && reason)} />
     <div class="buttons"><button class="main" onClick=${() => send(service.post(`jobs/${job.id}/resume`))}>${isFailed ? "Try again" : "Go on"}</button>
       ${hasStopped(job) && html`<button onClick=${() => send(service.delete(`jobs/${job.id}`))}>Leave it</button>`}</div>`;
