@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
+from models.convolutions import network
 from prometheus_client import parser
 from server.processes import until
 from starlette.testclient import TestClient
@@ -20,6 +21,7 @@ from nearsight.server.log import JsonFormatter
 from nearsight.server.routes import collections
 from nearsight.server.service import Service
 from nearsight.services.keys import KeyStore
+from nearsight.services.made_models import MadeModels
 from nearsight.services.server_settings import ServerSettings
 
 
@@ -403,3 +405,15 @@ def test_files_of_the_page_are_compressed_for_those_who_take_it(client, accepted
     assert answer.headers.get("content-encoding") == encoding
     assert answer.headers["vary"] == "Accept-Encoding"
     assert "{" in answer.text
+
+
+def test_made_models_are_there_after_a_restart_but_for_those_that_are_gone(serve, tmp_path, caplog):
+    made = MadeModels(tmp_path / "data/models")
+    made.add("mine", network(tmp_path / "net.onnx"))
+    made.add("gone", f"dir:{tmp_path / 'gone'}")
+    client = serve()
+    listed = client.get("/v1/models").json()["data"]
+    assert "mine" in [each["id"] for each in listed]
+    assert client.post("/v1/collections", json={"name": "c", "model": "mine"}).status_code == 201
+    assert client.get("/v1/models/gone").status_code == 404
+    assert "'gone', which a job made, is left out" in caplog.text

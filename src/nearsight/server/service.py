@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.errors import InvalidParameterError, NearsightError, StorageError
 from nearsight.images import Limits
 from nearsight.models import DEFAULT_MODEL, find_model, load_model, load_text_encoder
 from nearsight.processor import n_cores
@@ -238,7 +238,14 @@ class Service:
 
     def _add_made_models(self) -> None:
         for alias, name in self.made_models.all().items():
-            if alias not in self.models.sources:
+            if alias in self.models.sources:
+                continue
+            try:
+                find_model(name)
+            except NearsightError as error:
+                # Who looks for the model of a collection asks each of them.
+                _log.warning("the model %r, which a job made, is left out: %s", alias, error)
+            else:
                 self.models.sources[alias] = self._source(name)
 
     def _check_disk(self) -> None:
