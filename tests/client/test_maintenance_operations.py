@@ -1,12 +1,12 @@
 """Care of a collection of a service."""
 
-import asyncio
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from coroutines import run_coroutine
 from fake import FakeBackend
 
 pytest.importorskip("fastapi")
@@ -85,7 +85,7 @@ def test_collections_of_shorter_and_centered_vectors(work, many, stored, place):
     short, own = work.collection("short"), Collection.open(place / "own")
     ids = [item.id for item in own.items()][:3]
     np.testing.assert_allclose(short.vectors(ids), own.vectors(ids), atol=1e-3)
-    centered = asyncio.run(center(work.url, "centered"))
+    centered = run_coroutine(center(work.url, "centered"))
     assert (centered.dim, centered.components, centered.base) == (64, None, expected.base)
     assert len(work.collection("centered")) == 240
     with pytest.raises(ServiceError, match="there is a collection 'short' already"):

@@ -206,7 +206,6 @@ def test_clients_of_openai_get_every_answer_of_a_flood(service, client, uri, jpe
     large = f"data:image/jpeg;base64,{base64.b64encode(jpeg(2, (2000, 1500))).decode()}"
     url = f"{service.url()}/v1"
     with openai.OpenAI(base_url=url, api_key=KEY, max_retries=2, timeout=300) as patient:
-
         all_are_here = threading.Barrier(96)
 
         def ask(i):

@@ -99,9 +99,9 @@ def follow(run: Run, /, *, id: str, data: str | None) -> int:
 @_data
 @click.pass_obj
 def cancel(run: Run, /, *, id: str, data: str | None) -> None:
-    """Cancel a job that waits or runs, or leave one that stopped early.
+    """Cancel a job that waits, runs or stopped early.
 
-    What it has saved stays.
+    What it has saved stays. One that was interrupted or failed is not offered to go on any more.
     """
     table = _table(data)
     _show(run, table, table.cancel(id))
