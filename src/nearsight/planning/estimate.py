@@ -29,7 +29,7 @@ _USED_SHARE = 0.6
 _GRAPH_LINKS = 16
 _MIN_INDEXED_ROWS, _MAX_GRAPH_ROWS, _MAX_ROWS_OF_A_SERVER = 50_000, 20_000_000, 100_000_000
 # Of 1,000,000 x 512, on idle cores, by `benchmarks.search_store`.
-_SEARCH_S_ON_DISK = 0.0068
+_SEARCH_S_ON_DISK = 0.0065
 # In memory, each search takes a fixed time: checks, the rows of ten matches, and their objects. Besides, up
 # to ten million numbers of vectors are all compared, one after another; of more, those of the centers and of
 # nine partitions around them, which lie apart. Lines through six sizes, 3,000 x 384 to 400,000 x 512.
