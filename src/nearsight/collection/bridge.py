@@ -92,7 +92,7 @@ class Bridge:
         directions = self.map.transpose(query)
         if old_query is not None:
             directions = np.concatenate([directions, unit_length(old_query[None])])
-        found = old.search(directions, n_candidates, where=where, exact=exact)  # type: ignore[arg-type]
+        found = old.search(directions, n_candidates, where=where, exact=exact)  # type: ignore[arg-type]  # a filter
         ids = list(dict.fromkeys(hit.id for hits in found for hit in hits))
         if not ids:
             return {}
