@@ -48,3 +48,18 @@ def test_a_client_that_is_imported_already_is_left_alone():
         "print(client.TagApi is TagApi)\n"
     )
     assert run(program) == ["True"]
+
+
+def test_what_checks_its_own_code_is_left_out_of_the_import_and_there_afterwards():
+    program = (
+        "import sys\n"
+        "from nearsight.store.lance.engine import import_lancedb\n"
+        "lancedb = import_lancedb()\n"
+        "assert 'overrides' not in sys.modules\n"
+        "if sys.version_info < (3, 12):\n"
+        "    assert not hasattr(lancedb.db.LanceDBConnection.table_names, '__override__')\n"
+        "    import overrides\n"
+        "    assert overrides.EnforceOverrides.__module__.startswith('overrides'), 'a placeholder stayed'\n"
+        "print('done')\n"
+    )
+    assert run(program) == ["done"]

@@ -1,8 +1,10 @@
-"""The import of LanceDB: with its settings, and without its REST client until something uses it."""
+"""The import of LanceDB: with its settings, and without what takes long and no collection uses."""
 
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,10 @@ from nearsight.store.lance.platform_checks import check_machine, check_process
 # time of `import lancedb`. A collection in a directory never calls them.
 _CLIENT = "lance_namespace_urllib3_client"
 _API = f"{_CLIENT}.api"
+
+# Before Python 3.12, LanceDB takes `override` from this package, which reads byte code to find the class of
+# each method: a third of the time of the import. From 3.12 on it takes that of `typing`, without checks.
+_OVERRIDES = "overrides"
 
 
 def import_lancedb() -> Any:
@@ -31,8 +37,12 @@ def import_lancedb() -> Any:
     # It reads two gigabytes ahead of a slow reader; this much is as fast.
     os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(32 * 2**20))
     check_process()
-    if "lancedb" not in sys.modules and _CLIENT not in sys.modules:
-        _import_without_rest_client()
+    if "lancedb" not in sys.modules:
+        with _unchecked_overrides():
+            if _CLIENT in sys.modules:
+                importlib.import_module("lancedb")
+            else:
+                _import_without_rest_client()
     import lancedb
 
     return lancedb
@@ -51,6 +61,23 @@ def found_by(query: Any) -> pa.Table:
         return pa.Table.from_batches(await reader.read_all(), reader.schema)
 
     return LOOP.run(run())
+
+
+@contextmanager
+def _unchecked_overrides() -> Iterator[None]:
+    """Let `override` return the method as it is, during the import."""
+    if _OVERRIDES in sys.modules:
+        yield
+        return
+    placeholder = ModuleType(_OVERRIDES)
+    vars(placeholder).update(
+        EnforceOverrides=type("EnforceOverrides", (), {}), override=lambda method: method
+    )
+    sys.modules[_OVERRIDES] = placeholder
+    try:
+        yield
+    finally:
+        del sys.modules[_OVERRIDES]
 
 
 def _import_without_rest_client() -> None:
