@@ -59,8 +59,14 @@ def browser(playwright: Any) -> Iterator[Any]:
     chromium = Path("/usr/bin/chromium")
     if not chromium.exists():
         pytest.skip("the page is tested in Debian's chromium, which is not here")
-    # Without a graphics card, the processor draws WebGL.
-    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    # Without a graphics card, the processor draws WebGL; what is no WebGL it draws faster by itself.
+    arguments = [
+        "--no-sandbox",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",
+        "--disable-gpu-compositing",
+        "--disable-gpu-rasterization",
+    ]
     with playwright.chromium.launch(executable_path=chromium, args=arguments) as browser:
         yield browser
 
@@ -228,8 +234,17 @@ class LateAnswers:
         self.page = page
         self.held: list[tuple[Any, Any]] = []
         page.add_init_script(
-            """window.asked = 0; const ask = fetch;
-            window.fetch = (...a) => { asked++; return ask(...a).finally(() => asked--); };"""
+            """window.asked = 0; window.busy = 0; const ask = fetch, read = Response.prototype.json;
+            window.fetch = (...a) => { asked++; return ask(...a).finally(() => asked--); };
+            Response.prototype.json = function () { busy++; return read.call(this).finally(() => busy--); };
+            // Who types is given a moment before the page asks.
+            const soon = new Set(), later = setTimeout, never = clearTimeout;
+            window.setTimeout = (call, ms = 0, ...a) => {
+                const id = later(() => { if (soon.delete(id)) busy--; call(...a); }, ms);
+                if (ms < 1000) { soon.add(id); busy++; }
+                return id;
+            };
+            window.clearTimeout = (id) => { if (soon.delete(id)) busy--; never(id); };"""
         )
 
     def hold_back(self) -> None:
@@ -244,13 +259,14 @@ class LateAnswers:
 
     def wait(self) -> None:
         """Wait until the page has drawn, and waits for nothing but what is held back."""
-        frame = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(window.asked), 20)))"
+        frames = """() => new Promise((done) =>
+            requestAnimationFrame(() => requestAnimationFrame(() => done([window.asked, window.busy]))))"""
         deadline, still = time.monotonic() + 120, 0
-        # An answer is read and drawn before the next question: that takes frames.
-        while still < 4:
-            n = self.page.evaluate(frame)
-            still = still + 1 if n == len(self.held) else 0
-            assert time.monotonic() < deadline, f"{n} answers are waited for, not {self.held}"
+        # An answer is drawn before the next question: that takes frames.
+        while still < 2:
+            n, busy = self.page.evaluate(frames)
+            still = still + 1 if n == len(self.held) and not busy else 0
+            assert time.monotonic() < deadline, f"{n} answers are waited for, not {self.held}; busy {busy}"
 
     def let_go(self, at: int = 0) -> str:
         route, response = self.held.pop(at)
