@@ -1,7 +1,7 @@
 """A model trained on labeled images beside the pretrained one, on images and classes that it never saw.
 
-    python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N] [--json]
-    python -m benchmarks.training FOLDER --unseen 10 [--learned N] [--images 40] [--depth last]
+    python -m benchmarks.training FOLDER [--depth head|last|all] [--augment products] [--views N]
+    python -m benchmarks.training FOLDER --unseen 10 [--learned N] [--images 40] [--depth last] [--known-only]
     python -m benchmarks.training --fashion /usr/share/datasets/fashion-mnist --unseen 10
 
 FOLDER has one folder of images a class, with folders train and test above or below. The figures are those of
@@ -53,6 +53,7 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
         depth=options.depth,
         augment=options.augment,
         n_views=n_views,
+        known_only=options.known_only,
         embedder=embedder,
     )
     seconds = {
@@ -88,6 +89,7 @@ def by_depth(
         model=options.model,
         depth=options.depth,
         augment=options.augment,
+        known_only=options.known_only,
         embedder=embedder,
         random_state=seed,
     )
@@ -140,7 +142,8 @@ def unseen(options: argparse.Namespace) -> dict[str, Any]:
             is_learned = few_of_each(data.y, learned, options.images, seed)
         part = data.rows(np.flatnonzero(is_learned))
         if options.depth == "head":
-            fit = choose_map(part, list(draws(part.y, part.groups, random_state=seed)), progress=False)
+            divisions = list(draws(part.y, part.groups, known_only=options.known_only, random_state=seed))
+            fit = choose_map(part, divisions, known_only=options.known_only, progress=False)
             mapped = fit.map(part).apply(data.views[0])
             chosen = (fit.setting.setting, fit.dim)
         else:
@@ -184,6 +187,7 @@ def main() -> None:
     parser.add_argument(
         "--depth", default="head", choices=("head", "last", "all"), help="last and all need torch"
     )
+    parser.add_argument("--known-only", action="store_true", help="as of `nearsight train`")
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     options = parser.parse_args()

@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from nearsight import list_models
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError
 from nearsight.evaluation import LabeledFolder
+from nearsight.images import Exclusions
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
-from nearsight.services.evaluation import installed_models, learned_by, require_unlearned, without_learned
+from nearsight.services import evaluation
+from nearsight.services.evaluation import (
+    evaluated,
+    installed_models,
+    learned_by,
+    require_unlearned,
+    without_learned,
+)
 from nearsight.training import content_digest
 
 
@@ -30,6 +38,30 @@ def test_every_known_model_is_compared_or_has_a_reason(monkeypatch):
     assert all(
         f"--model {name} downloads it" in reason for name, reason in reasons.items() if "downl" in reason
     )
+
+
+def test_models_that_are_unknown_or_not_installed_are_refused_before_anything_is_embedded(
+    monkeypatch, tmp_path
+):
+    known = "efficientnet-lite0"
+    [entry] = [replace(one, available=lambda: False) for one in list_models() if one.spec.id == "sift-vlad"]
+    entries = {known: replace(entry, available=lambda: True), "sift-vlad": entry}
+    real = evaluation.find_model
+    monkeypatch.setattr(evaluation, "find_model", lambda name: entries.get(name) or real(name))
+    # Nothing could be embedded: there is no such folder.
+    labeled, folder = LabeledFolder([], [], []), tmp_path / "missing"
+
+    def start(*names):
+        options = {"metric": "map@10", "skip_failing": False}
+        with evaluated(folder, labeled, [known, *names], Exclusions(), **options):
+            pass
+
+    with pytest.raises(UnknownModelError, match="efficientnet-lite9"):
+        start("efficientnet-lite9#centered")
+    with pytest.raises(
+        MissingExtraError, match=r"sift-vlad is not installed. Run: pip install 'nearsight\[sift\]'"
+    ):
+        start("sift-vlad")
 
 
 def test_a_trained_folder_says_which_classes_it_learned(tmp_path):

@@ -1,10 +1,13 @@
 """Pairs of images that show the same thing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from nearsight.errors import InvalidParameterError, MetadataError
+from nearsight.evaluation import read_labeled_folder
 from nearsight.images import Exclusions
 from nearsight.services.training import labeled_images, state_folder
 from nearsight.training import train
@@ -56,6 +59,42 @@ def test_images_that_pairs_and_copies_connect_are_one_thing(save_image, tmp_path
     with pytest.raises(MetadataError, match="no line with both first and second"):
         labeled_images(tmp_path, None, Exclusions(), pairs=tmp_path / "empty.csv")
     with pytest.raises(InvalidParameterError, match="pairs of 2 different things are left to learn from"):
+        train(labeled, groups, n_views=1, progress=False)
+
+
+def test_labels_that_a_table_corrects_and_those_that_it_leaves_to_the_folders(save_image, tmp_path):
+    for number, name in enumerate(
+        ("train/a/1", "train/a/2", "test/a/3", "train/b/1", "train/b/2", "train/b/3")
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save_image(tmp_path / f"{name}.png", number)
+    table = tmp_path / "labels.csv"
+    # As `export` writes them once `audit --apply` has corrected one; b/3 was removed.
+    table.write_text(
+        "path,label\ntrain/a/1.png,\ntrain/a/2.png,b\ntest/a/3.png,\ntrain/b/1.png,\ntrain/b/2.png,\n"
+    )
+    labeled, _ = labeled_images(tmp_path, table, Exclusions(), progress=False)
+    names = [str(Path(path).relative_to(tmp_path)) for path in labeled.paths]
+    assert dict(zip(names, labeled.labels, strict=True)) == {
+        "train/a/1.png": "a",
+        "train/a/2.png": "b",
+        "test/a/3.png": "a",
+        "train/b/1.png": "b",
+        "train/b/2.png": "b",
+    }
+    assert [name for name, split in zip(names, labeled.splits, strict=True) if split == "test"] == [
+        "test/a/3.png"
+    ]
+
+
+def test_classes_of_few_images_are_refused_with_what_is_needed(save_image, tmp_path):
+    for number in range(8):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        save_image(tmp_path / "ab"[number % 2] / f"{number}.png", number)
+    labeled, groups = read_labeled_folder(tmp_path), np.arange(8)
+    with pytest.raises(
+        InvalidParameterError, match="6 images of 2 classes are left .* five different images"
+    ):
         train(labeled, groups, n_views=1, progress=False)
 
 

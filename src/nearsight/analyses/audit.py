@@ -10,7 +10,13 @@ import numpy as np
 from nearsight.analyses.coverage import Coverage, coverage
 from nearsight.analyses.duplicate_groups import DuplicateGroup
 from nearsight.analyses.duplicates import N_STEPS, find_duplicates
-from nearsight.analyses.image_quality import COMMON_SHARE, KINDS, QualityLimits, measure_thumbnails
+from nearsight.analyses.image_quality import (
+    COMMON_SHARE,
+    KINDS,
+    MEASURES,
+    QualityLimits,
+    measure_thumbnails,
+)
 from nearsight.analyses.label_check import check_labeled_images
 from nearsight.analyses.labeled_images import LabeledImages
 from nearsight.collection import Collection, Item
@@ -204,9 +210,14 @@ def _quality(
         notes.append(f"{len(items) - n_measured:,} images have no thumbnail, and were not measured")
     for kind, n in Counter(issue.kind for issue in issues).items():
         if n > COMMON_SHARE * max(n_measured, 1):
+            advice = (
+                "learn the limits on good images of your own (--good)"
+                if kind in MEASURES
+                else "pass over these"
+            )
             notes.append(
                 f"{n / n_measured:.0%} of the images are {kind.replace('_', ' ')}: that is how this set is;"
-                " learn the limits on good images of your own (--good)"
+                f" {advice}"
             )
     return issues, notes
 

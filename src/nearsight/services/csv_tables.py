@@ -212,13 +212,15 @@ class MetadataTable:
         return resolution
 
 
-def read_labels(file: Path) -> list[tuple[str, str]]:
+def read_labels(file: Path, *, keep_empty: bool = False) -> list[tuple[str, str]]:
     """Read the name of the image and the label of each row; an image may have several rows.
 
     Parameters
     ----------
     file : Path
         With the columns ``path`` and ``label``.
+    keep_empty : bool
+        Whether rows without a label are read, too.
 
     Raises
     ------
@@ -227,6 +229,9 @@ def read_labels(file: Path) -> list[tuple[str, str]]:
     OSError
         The file cannot be read.
     """
+    if keep_empty:
+        rows = [(row["path"].strip(), row["label"].strip()) for _, row in read_rows(file, "path", "label")]
+        return [(path, label) for path, label in rows if path]
     return [(row["path"], row["label"]) for _, row, _ in _pairs(file, "path", "label")]
 
 

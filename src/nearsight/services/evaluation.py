@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nearsight.collection import Collection
-from nearsight.errors import InvalidParameterError
+from nearsight.errors import InvalidParameterError, MissingExtraError
 from nearsight.evaluation import (
     Estimate,
     Evaluation,
@@ -24,6 +24,7 @@ from nearsight.models import list_models
 from nearsight.models.huggingface.hub import fetched_models
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.models.model_name import without_centering
+from nearsight.models.registry import find_model
 from nearsight.services.collections import temporary_collection
 from nearsight.training import content_digest, learned_classes, learned_images
 
@@ -172,7 +173,14 @@ def evaluated(
     exclusions : Exclusions
     metric, skip_failing, device, cache_dir, progress
         See `nearsight.evaluation.evaluate`.
+
+    Raises
+    ------
+    UnknownModelError, MissingExtraError
+        Unless failing models are skipped: one is not known or not installed; said before images are embedded.
     """
+    if not skip_failing:
+        _require_installed(names)
     places: dict[str, Any] = {"device": device, "cache_dir": cache_dir, "progress": progress}
     walk: dict[str, Any] = {"exclude": exclusions.patterns, "include_hidden": exclusions.include_hidden}
     with temporary_collection([str(folder)], **places, **walk) as (collection, _):
@@ -186,6 +194,14 @@ def evaluated(
             **places,
         )
         yield result, collection
+
+
+def _require_installed(names: Sequence[str]) -> None:
+    for name in names:
+        entry = find_model(without_centering(name)[0])
+        # What a hub has can be downloaded; that has no command.
+        if entry.install and not entry.available():
+            raise MissingExtraError(f"{name} is not installed. Run: {entry.install}")
 
 
 def evaluation_document(result: Evaluation) -> dict[str, Any]:

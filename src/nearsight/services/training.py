@@ -21,6 +21,7 @@ from nearsight.progress import steps
 from nearsight.services.collections import temporary_collection
 from nearsight.services.csv_tables import read_image_pairs, read_labels
 from nearsight.services.labels import resolve_labels
+from nearsight.text_format import nfc
 from nearsight.training import (
     AUGMENTATIONS,
     FeatureEmbedder,
@@ -118,7 +119,8 @@ def labeled_images(
     ----------
     folder : Path
     labels : Path or None
-        A table with the columns path and label; the label is then not the folder's name.
+        A table with the columns path and label, which names the images; a label that it leaves empty is the
+        folder's name.
     pairs : Path, optional
         A table with the columns first and second, two images of the same thing in each row, in place of
         labels. Images that pairs connect, and their near-duplicates, get one label.
@@ -215,18 +217,21 @@ def _from_pairs(folder: Path, table: Path) -> tuple[LabeledFolder, NDArray[np.in
 
 
 def _from_table(folder: Path, table: Path) -> LabeledFolder:
-    pairs = [(absolute(path, str(folder)), label) for path, label in read_labels(table)]
+    """Return the images that a table names; the label that it leaves empty is the folder's name."""
+    pairs = [(absolute(path, str(folder)), label) for path, label in read_labels(table, keep_empty=True)]
     known, _ = resolve_labels(None, pairs, table)
-    label_of = dict(known)
+    label_of, splits = dict[str, str](), dict[str, str]()
+    for path, label in known:
+        names = list[str]()
+        if Path(path).is_relative_to(folder.absolute()):
+            splits[path], names = evaluation.split_and_names(Path(path), folder)
+        if label:
+            label_of[path] = label
+        elif names:
+            label_of.setdefault(path, nfc(names[0]))
     if len(set(label_of.values())) < 2:
         raise InvalidParameterError(f"{table} has fewer than two labels; training needs two classes or more")
-    splits = [
-        evaluation.split_and_names(Path(path), folder)[0]
-        if Path(path).is_relative_to(folder.absolute())
-        else ""
-        for path in label_of
-    ]
-    return LabeledFolder(list(label_of), list(label_of.values()), splits)
+    return LabeledFolder(list(label_of), list(label_of.values()), [splits.get(path, "") for path in label_of])
 
 
 def state_folder(model: Path) -> Path:

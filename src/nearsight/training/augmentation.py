@@ -139,6 +139,7 @@ class ViewsBackend:
     Parameters
     ----------
     backend : Backend
+        Prepares an image as its pixels (H, W, 3).
     augmentation : Augmentation
     n_views : int
         The image itself included; see `view`.
@@ -157,9 +158,12 @@ class ViewsBackend:
 
     def prepare(self, image: Image.Image) -> list[Any]:
         """Turn one upright RGB image into an item for `embed`."""
-        return [
-            self._backend.prepare(view(image, self._augmentation, number)) for number in range(self._n_views)
-        ]
+        prepared = [self._backend.prepare(image)]
+        if self._n_views > 1 and self._augmentation.mirror:
+            # As `view` would, but that the middle of an odd number of pixels may be another one.
+            prepared.append(np.ascontiguousarray(prepared[0][:, ::-1]))
+        rest = range(len(prepared), self._n_views)
+        return prepared + [self._backend.prepare(view(image, self._augmentation, number)) for number in rest]
 
     def embed(self, prepared: Sequence[list[Any]]) -> NDArray[np.float32]:
         """Return the (n, n_views * dim) vectors of prepared images."""

@@ -170,6 +170,12 @@ def train(
             random_state=random_state,
         )
     )
+    if not all(len(draw.validation) for draw in divisions):
+        raise InvalidParameterError(
+            f"{len(fitted):,} images of {len(np.unique(of_fitted.y)):,} classes are left to learn from, too "
+            "few to choose settings by; give five different images or more of each class. Near-duplicates "
+            "count as one"
+        )
     depth = _resolved(depth, entry, of_fitted.y, folder.holds_pairs)
 
     def embedded(network: FeatureNetwork, rows: NDArray[np.integer], n: int) -> list[NDArray[np.float32]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from nearsight.errors import MissingExtraError
 
+#: The command that makes SIFT available.
+INSTALL = "pip install 'nearsight[sift]'"
 # Numbers in one descriptor: 4 × 4 cells of 8 directions.
 SIFT_DIM = 128
 
@@ -141,5 +143,5 @@ def _opencv() -> Any:
         # Imported here, because it may be missing, and listing models must not wait for it.
         import cv2
     except ImportError as error:
-        raise MissingExtraError("SIFT needs OpenCV. Run: pip install 'nearsight[sift]'") from error
+        raise MissingExtraError(f"SIFT needs OpenCV. Run: {INSTALL}") from error
     return cv2

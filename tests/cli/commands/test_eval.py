@@ -34,8 +34,3 @@ def test_models_are_compared_on_a_folder_of_classes(nearsight, kinds, tmp_path):
     assert document["learned_classes"] is None
     text = nearsight("eval", tmp_path / "set", "--model", model, "--metric", "recall@1")
     assert "Name a second model to compare" in text.stdout
-
-
-def test_an_unknown_model_is_refused_before_anything_is_embedded(nearsight, kinds, tmp_path):
-    result = nearsight("eval", kinds, "--model", "efficientnet-lite9", code=2)
-    assert "efficientnet-lite9" in result.stderr or "two classes" in result.stderr

@@ -60,7 +60,8 @@ _N_SHEET_IMAGES, _N_SHEET_VIEWS = 8, 8
     "--labels",
     metavar="CSV",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A table with the columns path and label, instead of one folder a class.",
+    help="A table with the columns path and label: which images, of which classes. An empty label is the "
+    "name of the folder.",
 )
 @click.option(
     "--pairs",

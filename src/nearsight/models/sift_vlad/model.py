@@ -265,7 +265,7 @@ def _entry(model: SiftVlad) -> ModelEntry:
         sift.require()
         return model
 
-    return ModelEntry(model.spec, load, sift.is_installed)
+    return ModelEntry(model.spec, load, sift.is_installed, sift.INSTALL)
 
 
 class _RandomSample:
