@@ -125,11 +125,13 @@ def test_without_labels_and_splits_it_says_what_was_not_checked(tmp_path):
 
 def test_a_fault_of_the_whole_set_is_said_once(tmp_path):
     for i in range(6):
-        photo(i, TINTS["red"]).point(lambda v: v * 0.2).save(tmp_path / f"{i}.png")
+        photo(i, TINTS["red"]).point(lambda v: v * 0.2).resize((60, 60)).save(tmp_path / f"{i}.png")
     made = Collection.create(tmp_path / "c", model=FakeBackend())
     made.add([tmp_path / f"{i}.png" for i in range(6)])
     notes = audit(made, progress=False).notes
-    assert any(note.startswith("100% of the images are dark") for note in notes)
+    assert any(note.startswith("100% of the images are dark") and "--good" in note for note in notes)
+    # Of sizes, good images teach nothing.
+    assert any(note.startswith("100% of the images are tiny") and "--good" not in note for note in notes)
 
 
 def test_images_far_from_all_others_are_outliers(tmp_path):
