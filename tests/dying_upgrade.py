@@ -10,9 +10,8 @@ from nearsight.store import locate
 from fake import FakeBackend
 
 
-def run(place, step, n_writes, query, environment):
+def run(place, step, n_writes, query):
     """Do a step, and die before the write after the first `n_writes`; the exit status is 0 if it is done."""
-    os.environ.update(environment)
     left = [n_writes]
 
     def dying(function):

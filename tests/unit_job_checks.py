@@ -1,12 +1,12 @@
 """What the tests of jobs share: images in units, and whether each came into the collection once."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from preloaded import Preloaded
 
 from nearsight import Collection
 from nearsight.distributed import JobFolder, failures, plan
@@ -49,7 +49,7 @@ def require_each_once(job: JobFolder, photos: Path) -> None:
         assert np.allclose(vector, expected.embed([expected.prepare(image)])[0], atol=1e-5)
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+def wait_for(condition: Callable[[], object], process: Preloaded) -> None:
     """Wait until something holds, while a process runs."""
 
     def holds() -> bool:

@@ -1,11 +1,10 @@
 """Searches by the new model, while the collection is still moved to it."""
 
-import multiprocessing
-import os
 import signal
 
 import dying_upgrade
 import numpy as np
+import preloaded
 import pytest
 from PIL import Image
 
@@ -214,16 +213,9 @@ def test_images_whose_files_are_gone_keep_an_estimate_and_say_so(collection, who
 
 def killed(place, step, n_writes, query):
     """Run a step in a process that dies before a write; return whether it finished."""
-    processes = multiprocessing.get_context("forkserver")
-    # What takes a second to import; not the engine, which has threads of its own.
-    processes.set_forkserver_preload(["nearsight.collection.bridged_search", "nearsight.collection.upgrade"])
-    process = processes.Process(
-        target=dying_upgrade.run, args=(str(place), step, n_writes, str(query), dict(os.environ))
-    )
-    process.start()
-    process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode == 0
+    code = preloaded.Preloaded(dying_upgrade.run, str(place), step, n_writes, str(query)).wait()
+    assert code in (0, -signal.SIGKILL)
+    return code == 0
 
 
 @pytest.mark.slow

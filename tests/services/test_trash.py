@@ -3,11 +3,10 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 from PIL import Image
 
@@ -296,7 +295,7 @@ def test_after_a_real_kill_files_and_rows_are_back(collection, root, owner, name
         owner=owner,
         name=name,
     )
-    done = subprocess.run([sys.executable, "-c", program], timeout=300, check=False)
+    done = preloaded.run(program)
     assert done.returncode == -signal.SIGKILL
     assert state(collection, root) != before
     Trash(Collection.open(collection.directory), [root]).recover()
