@@ -81,6 +81,11 @@ def test_the_test_rejects_true_nulls_as_often_as_it_says(few_draws):
     assert 0.02 <= rejected / 300 <= 0.09
 
 
+def test_queries_of_one_group_show_nothing():
+    gap = paired_difference(np.ones(3), np.zeros(3), np.zeros(3, int))
+    assert (gap.value, gap.p, gap.detectable, gap.n_needed) == (1, 1, np.inf, None)
+
+
 def test_the_detectable_difference_is_found_in_four_of_five_sets(few_draws):
     rng = np.random.default_rng(2)
     groups = np.arange(100)

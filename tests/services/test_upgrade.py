@@ -10,6 +10,7 @@ from nearsight.artifacts import write_artifact
 from nearsight.errors import InvalidParameterError, ParityError
 from nearsight.services import upgrade as service
 from nearsight.services.upgrade import roll_back, upgrade
+from nearsight.training import content_digest
 
 from fake import FakeBackend
 
@@ -78,6 +79,28 @@ def test_a_model_that_is_worse_by_labels_is_refused(collection, models):
     report = upgrade(collection, "blind", labels=labels(collection), allow_worse=True, progress=False)
     assert report.switched
     assert report.comparison.is_worse
+
+
+def test_images_that_a_model_learned_from_are_not_searched_for(collection, models, tmp_path):
+    names = labels(collection)
+    seen = [item for item in collection.items() if item.path.endswith("9.png")]
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "learned-images.txt").write_text("".join(f"{content_digest(item.path)}\n" for item in seen))
+    models[f"dir:{model}"] = models["blind"]
+    with pytest.raises(ParityError, match="is worse on your labels"):
+        upgrade(collection, f"dir:{model}", labels=names, progress=False)
+    run = service.Upgrade(collection, models["blind"], model=f"dir:{model}")
+    _, *others = names
+    comparison = service.compare_models(run, names, set(others))
+    assert (comparison.n_learned, comparison.old_recall in (0, 1)) == (59, True)
+    comparison = service.compare_models(run, names, set(names))
+    assert (comparison.n_learned, comparison.recall, comparison.is_worse) == (60, None, False)
+    report = upgrade(
+        collection, f"dir:{model}", labels={item.id: names[item.id] for item in seen}, progress=False
+    )
+    assert report.switched
+    assert (report.comparison.n_learned, report.comparison.recall) == (6, None)
 
 
 def test_fitted_files_are_refitted_where_they_keep_their_inputs_else_listed(collection, models):

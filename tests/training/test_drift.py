@@ -77,5 +77,9 @@ def test_the_effect_is_the_area_under_the_curve_out_of_sample():
 
 def test_too_few_images_are_refused():
     for test in (unknown_kinds, changed_mix):
-        with pytest.raises(InvalidParameterError, match="400 known and 99 new images"):
+        with pytest.raises(InvalidParameterError, match=r"400 known and 99 new images.* Wait for more"):
             test(mixed(400, 1), mixed(99, 2))
+        with pytest.raises(
+            InvalidParameterError, match=r"99 known and 400 new images.* Take fewer images as new"
+        ):
+            test(mixed(99, 1), mixed(400, 2))

@@ -51,7 +51,8 @@ class PairedDifference:
     detectable : float
         The smallest true difference that a test at 5 % finds in 4 of 5 such sets of queries.
     n_needed : int or None
-        Queries that would be needed to find a true difference of the value seen; None if it is 0.
+        Queries that would be needed to find a true difference of the value seen; None if it is 0, or if all
+        queries are of one group.
     """
 
     value: float
@@ -151,7 +152,9 @@ def paired_differences(
     for of_row, low, high, p in zip(sums, lows, highs, _sign_flip_p(sums, random_state), strict=True):
         value = float(of_row.sum() / counts.sum())
         detectable = (_Z_TEST + _Z_POWER) * _standard_error(of_row, counts)
-        n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if value else None
+        # One group shows nothing.
+        is_known = value and np.isfinite(detectable)
+        n_needed = int(np.ceil(counts.sum() * (detectable / value) ** 2)) if is_known else None
         results.append(PairedDifference(value, float(low), float(high), p, float(detectable), n_needed))
     return results
 

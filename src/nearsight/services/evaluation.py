@@ -19,7 +19,7 @@ from nearsight.evaluation import (
     duplicate_groups,
     evaluate,
 )
-from nearsight.images import Exclusions
+from nearsight.images import Exclusions, content_id
 from nearsight.models import list_models
 from nearsight.models.huggingface.hub import fetched_models
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
@@ -60,6 +60,18 @@ def learned_by(models: Iterable[str]) -> dict[str, frozenset[str]]:
         Names of models; those of folders, ``dir:PATH``, may say what they learned.
     """
     return {name: classes for name, folder in _folders(models) if (classes := learned_classes(folder))}
+
+
+def learned_ids(models: Iterable[str]) -> frozenset[str]:
+    """Return the ids, in collections, of all images that trained models learned from.
+
+    Parameters
+    ----------
+    models : iterable of str
+        See `learned_by`.
+    """
+    length = len(content_id(b""))
+    return frozenset(digest[:length] for _, place in _folders(models) for digest in learned_images(place))
 
 
 def require_unlearned(folder: LabeledFolder, models: Iterable[str]) -> LabeledFolder:

@@ -1,6 +1,6 @@
 """Moves a collection to another model after a comparison of both, and names what no longer fits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,10 @@ class ModelComparison:
     overlap : Estimate
         Share of the old model's ten nearest that the new model finds among its ten, 0..1.
     recall : PairedDifference or None
-        Recall@1 of the labels, new minus old; None without labels.
+        Recall@1 of the labels, new minus old; None without labels, or where nothing is left to search for.
     old_recall, new_recall : float or None
+    n_learned : int
+        Labeled images that one of the models learned from: they are found too well, and are not searched for.
     """
 
     n_images: int
@@ -48,6 +50,7 @@ class ModelComparison:
     recall: "PairedDifference | None" = None
     old_recall: float | None = None
     new_recall: float | None = None
+    n_learned: int = 0
 
     @property
     def is_worse(self) -> bool:
@@ -145,19 +148,22 @@ def upgrade(
             f" the collection: nearsight upgrade --to {plain}, and then nearsight reduce-dim --center --out"
             " DIR"
         )
+    from nearsight.services.evaluation import learned_ids
+
     backend = load_model(model, device=device, cache_dir=cache_dir)
     run = Upgrade(collection, backend, model=model, missing=missing)
+    learned = learned_ids([collection.model_name, model])
     n_images = len(collection)
     n_embedded = run.sample(n_sampled(n_images), progress=progress)
     expected = run.n_left() * run.state.image_seconds
     recall_by_bridge = run.expected_recall()
-    comparison = compare_models(run, labels)
+    comparison = compare_models(run, labels, learned)
     old_digest = collection.fingerprint.digest
     refits = RefitReport([], stale_files(collection.directory, old_digest))
     if not only_sample:
         n_embedded += run.shadow(progress=progress)
         run.verify()
-        comparison = compare_models(run, labels)
+        comparison = compare_models(run, labels, learned)
         recall = comparison.recall
         if recall is not None and comparison.is_worse and not allow_worse:
             raise ParityError(
@@ -201,6 +207,7 @@ def upgrade_document(report: CollectionUpgrade) -> dict[str, Any]:
         if has_overlap
         else None,
         "compared": comparison.n_images,
+        "learned": comparison.n_learned,
         "recall@1": None
         if recall is None
         else {
@@ -331,7 +338,9 @@ def bridge_document(result: BridgedResult) -> dict[str, Any]:
     return {**figures, "embedded": result.n_embedded}
 
 
-def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> ModelComparison:
+def compare_models(
+    run: Upgrade, labels: Mapping[str, str] | None = None, learned: Container[str] = ()
+) -> ModelComparison:
     """Compare the vectors of both models, of images that have them.
 
     Parameters
@@ -339,6 +348,8 @@ def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> Mod
     run : Upgrade
     labels : mapping of str to str, optional
         Label by id.
+    learned : container of str, optional
+        Ids of images that one of the models learned from; these are found, and not searched for.
     """
     from nearsight.evaluation import Estimate, estimate, paired_difference
     from nearsight.evaluation.metrics import Task, retrieval
@@ -350,17 +361,18 @@ def compare_models(run: Upgrade, labels: Mapping[str, str] | None = None) -> Mod
     shared = (first[:, :, None] == second[:, None, :]).any(axis=2).mean(axis=1)
     overlap = estimate(shared, np.arange(len(shared)))
     rows = np.array([row for row, id in enumerate(ids) if labels and id in labels], np.intp)
+    queries = np.array([row for row in rows if ids[row] not in learned], np.intp)
     names = [labels[ids[row]] for row in rows] if labels else []
-    if len(set(names)) < 2 or len(set(names)) == len(names):
-        return ModelComparison(len(ids), overlap)
+    n_learned = len(rows) - len(queries)
+    if len(set(names)) < 2 or len(set(names)) == len(names) or not len(queries):
+        return ModelComparison(len(ids), overlap, n_learned=n_learned)
     y = np.full(len(ids), -1)
     y[rows] = np.unique(names, return_inverse=True)[1]
-    task = Task(rows, rows, y, np.arange(len(ids)))
+    task = Task(queries, rows, y, np.arange(len(ids)))
     recalls = [retrieval(X, task).values["recall@1"] for X in (old, new)]
-    difference = paired_difference(recalls[1], recalls[0], task.groups[rows])
-    return ModelComparison(
-        len(ids), overlap, difference, float(np.nanmean(recalls[0])), float(np.nanmean(recalls[1]))
-    )
+    difference = paired_difference(recalls[1], recalls[0], queries)
+    means = [float(np.nanmean(recall)) for recall in recalls]
+    return ModelComparison(len(ids), overlap, difference, means[0], means[1], n_learned)
 
 
 def _nearest(X: NDArray[np.float32]) -> NDArray[np.integer]:

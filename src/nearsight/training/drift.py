@@ -137,9 +137,12 @@ def changed_mix(known: Floats, new: Floats, *, random_state: int = 0) -> Changed
 
 def _require_enough(known: Floats, new: Floats) -> None:
     if min(len(known), len(new)) < MIN_IMAGES:
+        remedy = "Wait for more, or take a longer time"
+        if len(known) < MIN_IMAGES <= len(new):
+            remedy = "Take fewer images as new, such as those of a shorter time"
         raise InvalidParameterError(
             f"there are {len(known):,} known and {len(new):,} new images; a comparison needs {MIN_IMAGES} of "
-            "each. Wait for more, or take a longer time"
+            f"each. {remedy}"
         )
 
 

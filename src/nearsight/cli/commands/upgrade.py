@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"old_model", "new_model", "images": int, "embedded": int, "expected_seconds": float,
  "new_bytes": int, "overlap": float or null, "overlap_interval": [low, high] or null, "compared": int,
- "recall@1": {"old": float, "new": float, "difference": float, "low": float, "high": float,
+ "learned": int, "recall@1": {"old": float, "new": float, "difference": float, "low": float, "high": float,
    "p": float} or null,
  "bridge_recall": {"value": float, "low": float, "high": float} or null,
  "switched": bool, "dropped": int, "estimated": int, "refitted": [path],
@@ -161,6 +161,11 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
             f"recall@1 of the labels: {comparison.new_recall:.3f} instead of {comparison.old_recall:.3f}"
             f" ({gap.value:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f})."
         )
+    if n := comparison.n_learned:
+        rest = "only the others were searched for"
+        if comparison.recall is None:
+            rest = "no other has a label, so labels say nothing about the models"
+        run.console.say(f"A model learned from {count(n, 'labeled image')}, which it finds too well; {rest}.")
     if not report.switched:
         if report.bridge_recall is not None:
             value, low, high = report.bridge_recall
