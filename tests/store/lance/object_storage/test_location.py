@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -147,15 +148,18 @@ def test_errors_name_the_place_and_the_remedy(uri, server, monkeypatch):
     create_store(away, SCHEMA).append(rows(["a"]))
     store = open_store(away)
     own.stop()
-    for call in (
-        store.count,
-        lambda: open_store(away),
-        lambda: locate(away).read_document("collection.json"),
-    ):
+
+    def error_of(call):
         with pytest.raises(StorageError) as caught:
             call()
-        assert "s3://photos/" in str(caught.value)
-        assert VARIABLES["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+        return str(caught.value)
+
+    calls = [store.count, lambda: open_store(away), lambda: locate(away).read_document("collection.json")]
+    # At once, as each waits a while for the server.
+    with ThreadPoolExecutor(len(calls)) as threads:
+        for error in threads.map(error_of, calls):
+            assert "s3://photos/" in error
+            assert VARIABLES["AWS_SECRET_ACCESS_KEY"] not in error
     assert ids_of(create_store(uri, SCHEMA)) == []
 
 
