@@ -11,10 +11,10 @@ from PIL import Image
 
 from nearsight import Embedder, processor
 from nearsight.errors import InvalidParameterError, MissingExtraError, ParityError
-from nearsight.evaluation import Estimate, read_labeled_folder
+from nearsight.evaluation import Estimate, PairedDifference, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
-from nearsight.training import content_digest, learned_images, require_free, train, write_model
+from nearsight.training import Figure, content_digest, learned_images, require_free, train, write_model
 from nearsight.training.judgement import Quality
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import (
@@ -92,6 +92,12 @@ def test_labels_that_mean_nothing_give_nothing_better(small_network, stripes):
     assert not result.is_better
     assert "not proven better" in result.verdict
     assert f"Keep {small_network}" in result.verdict
+    more = Figure(
+        Estimate(0.5, 0.4, 0.6, 9), Estimate(0.7, 0.6, 0.8, 9), PairedDifference(0.2, 0.1, 0.3, 0.001, 0.1, 5)
+    )
+    told = replace(result, figures={**result.figures, "map@10": more}).verdict
+    assert "not proven better in the first match" in told
+    assert "mAP@10 0.700 instead of 0.500 (+0.200, +0.100 to +0.300)" in told
     assert result.to_dict()["better_than_pretrained"] is False
 
 

@@ -221,7 +221,8 @@ def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: Lab
     estimates = {name: estimate(of_metric, groups) for name, of_metric in values.items()}
     if folder.good_label is not None:
         estimates["defect_auroc"] = _defect_auroc(X, task, np.array(folder.labels) == folder.good_label)
-    nmi, ari = metrics.cluster_agreement(X, task.y)
+    # A model may have learned from the gallery, whose clusters would then be its labels.
+    nmi, ari = metrics.cluster_agreement(X[task.queries], task.y[task.queries])
     return ModelResult(
         embedded.model,
         X.shape[1],

@@ -31,7 +31,7 @@ class ModelResult:
         Means over queries with 95 % intervals; see `metrics.Retrieval`, and ``probe_accuracy``,
         ``few_shot_1``, ``few_shot_5``, and ``defect_auroc`` where a class holds good images.
     nmi, ari : float
-        Agreement of k-means with the classes.
+        Agreement of k-means of the queries with the classes.
     values : dict of str to ndarray of shape (n_queries,)
         The same metrics, query by query.
     matches : ndarray of shape (n_queries, 10), int64

@@ -161,6 +161,15 @@ class Training:
         )
         if self.is_better:
             return f"The trained model is better: {change}."
+        precision = self.figures.get("map@10")
+        if precision is not None and precision.is_better:
+            gap = precision.difference
+            return (
+                f"The trained model is not proven better in the first match: {change}. More of the first ten "
+                f"matches are right: mAP@10 {precision.trained.value:.3f} instead of "
+                f"{precision.pretrained.value:.3f} ({gap.value:+.3f}, {gap.low:+.3f} to {gap.high:+.3f}). "
+                f"Use it where these count, and else keep {self.base.id}."
+            )
         needed = figure.difference.n_needed
         if figure.difference.value > 0 and needed is not None and needed > self.n_test:
             more = f" With about {needed:,} test images, a difference of this size would show."

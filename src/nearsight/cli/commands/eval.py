@@ -147,7 +147,10 @@ def _say(run: Run, result: "Evaluation") -> None:
     run.console.say()
     run.console.say(result.verdict, bold=True)
     if result.advised_dim < result.recommended.dim:
-        run.console.say(f"{result.advised_dim:,} numbers by PCA are as good (--dim {result.advised_dim}).")
+        run.console.say(
+            f"Its vectors shortened to {result.advised_dim:,} numbers by PCA are as good: nearsight index PATH"
+            f" --model {text_format.printable(result.recommended.model)} --dim {result.advised_dim}"
+        )
     if sentence := learned_sentence(result):
         run.console.say(sentence)
     for model in result.skipped:
