@@ -148,8 +148,8 @@ def _say(run: Run, result: "Evaluation") -> None:
     run.console.say(result.verdict, bold=True)
     if result.advised_dim < result.recommended.dim:
         run.console.say(
-            f"Its vectors shortened to {result.advised_dim:,} numbers by PCA are as good: nearsight index PATH"
-            f" --model {text_format.printable(result.recommended.model)} --dim {result.advised_dim}"
+            f"Its vectors shortened to {result.advised_dim:,} numbers by PCA are as good: nearsight index"
+            f" PATH --model {text_format.printable(result.recommended.model)} --dim {result.advised_dim}"
         )
     if sentence := learned_sentence(result):
         run.console.say(sentence)
