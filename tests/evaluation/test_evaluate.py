@@ -21,7 +21,7 @@ from nearsight.evaluation import (
     learned_sentence,
     read_labeled_folder,
 )
-from nearsight.evaluation.metrics import Task, retrieval
+from nearsight.evaluation.metrics import Task, cluster_agreement, retrieval
 
 from fake import FakeBackend
 
@@ -93,6 +93,21 @@ def test_a_centered_form_shares_the_vectors_of_its_model(shapes, monkeypatch):
     expected = retrieval(X - X.mean(axis=0), task).values["recall@1"]
     [centered] = [m for m in result.models if m.model == "seeing#centered"]
     np.testing.assert_array_equal(centered.values["recall@1"], expected)
+
+
+def test_clusters_are_those_of_the_queries_for_a_model_may_know_the_gallery(shapes):
+    folder = read_labeled_folder(shapes)
+    is_query = np.arange(36) % 3 == 0
+    # Queries have the labels of others, so that only the gallery's clusters are its labels.
+    labels = np.array(folder.labels)
+    labels[is_query] = np.resize(["level", "upright", "slanting"], 12)
+    splits = ["test" if query else "train" for query in is_query]
+    folder = replace(folder, labels=labels.tolist(), splits=splits)
+    [result] = evaluate(folder, [model("one")], np.arange(36)).models
+    X = Embedder(model("one")).embed(folder.paths).vectors
+    y = np.unique(labels, return_inverse=True)[1]
+    assert (result.nmi, result.ari) == pytest.approx(cluster_agreement(X[is_query], y[is_query]))
+    assert result.nmi < cluster_agreement(X, y)[0] - 0.2
 
 
 def test_equal_models_tie_and_the_faster_one_is_recommended(shapes):

@@ -4,22 +4,27 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nearsight import list_models
 from nearsight.errors import InvalidParameterError, MissingExtraError, UnknownModelError
-from nearsight.evaluation import LabeledFolder
-from nearsight.images import Exclusions
+from nearsight.evaluation import LabeledFolder, read_labeled_folder
+from nearsight.models import DEFAULT_MODEL
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.services import evaluation
 from nearsight.services.evaluation import (
     evaluated,
+    evaluation_document,
     installed_models,
     learned_by,
     require_unlearned,
     without_learned,
 )
 from nearsight.training import content_digest
+
+from fake import FakeBackend
 
 
 def test_every_known_model_is_compared_or_has_a_reason(monkeypatch):
@@ -40,6 +45,42 @@ def test_every_known_model_is_compared_or_has_a_reason(monkeypatch):
     )
 
 
+def test_the_model_that_proposes_near_duplicates_embeds_the_images_once(monkeypatch, tmp_path):
+    seen = []
+
+    class Counted(FakeBackend):
+        def embed(self, prepared):
+            seen.append(len(prepared))
+            return super().embed(prepared)
+
+    for module in ("embedder.embedder", "services.collections"):
+        monkeypatch.setattr(f"nearsight.{module}.load_model", lambda *_, **__: Counted())
+    rng, y = np.random.default_rng(0), np.mgrid[0:48, 0:48]
+    for name, wave in zip(("level", "upright"), y, strict=True):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            pixels = 128 + 100 * np.sin(wave / 3 + number / 9) + rng.normal(0, 30, (48, 48))
+            image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+            image.save(tmp_path / name / f"{number}.png")
+    image.save(tmp_path / "upright" / "copy.png")
+    labeled, n = read_labeled_folder(tmp_path), 13
+
+    def figures(names):
+        seen.clear()
+        with evaluated(labeled, names, metric="map@10", skip_failing=False, progress=False) as (result, made):
+            assert len(made) == n - 1
+            document = evaluation_document(result)
+        for one in document["models"]:
+            del one["images_per_second"], one["model"]
+        return document["models"][0], sum(seen)
+
+    known, n_known = figures([f"{DEFAULT_MODEL}#centered", DEFAULT_MODEL])
+    # Another model needs a pass of its own; here it is the same one.
+    other, n_other = figures(["efficientnet-lite2#centered", "efficientnet-lite2"])
+    assert known == other
+    assert (n_known, n_other) == (n, 2 * n)
+
+
 def test_models_that_are_unknown_or_not_installed_are_refused_before_anything_is_embedded(
     monkeypatch, tmp_path
 ):
@@ -48,12 +89,11 @@ def test_models_that_are_unknown_or_not_installed_are_refused_before_anything_is
     entries = {known: replace(entry, available=lambda: True), "sift-vlad": entry}
     real = evaluation.find_model
     monkeypatch.setattr(evaluation, "find_model", lambda name: entries.get(name) or real(name))
-    # Nothing could be embedded: there is no such folder.
-    labeled, folder = LabeledFolder([], [], []), tmp_path / "missing"
+    # Nothing could be embedded: there is no such image.
+    labeled = LabeledFolder([str(tmp_path / "missing.png")], ["a"], [""])
 
     def start(*names):
-        options = {"metric": "map@10", "skip_failing": False}
-        with evaluated(folder, labeled, [known, *names], Exclusions(), **options):
+        with evaluated(labeled, [known, *names], metric="map@10", skip_failing=False):
             pass
 
     with pytest.raises(UnknownModelError, match="efficientnet-lite9"):

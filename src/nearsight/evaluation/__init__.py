@@ -5,7 +5,9 @@ from nearsight.evaluation.dimension_curve import DIMENSIONS, advised_dim, curve_
 from nearsight.evaluation.evaluate import (
     DEFAULT_METRIC,
     METRICS,
+    ModelVectors,
     duplicate_groups,
+    embed_by,
     evaluate,
     task_of,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "LabeledFolder",
     "LearnedClasses",
     "ModelResult",
+    "ModelVectors",
     "PairedDifference",
     "SkippedModel",
     "advise_dimension",
@@ -49,6 +52,7 @@ __all__ = [
     "class_means",
     "curve_dimensions",
     "duplicate_groups",
+    "embed_by",
     "estimate",
     "estimates",
     "evaluate",

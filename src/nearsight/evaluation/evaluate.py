@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.duplicates import find_duplicates
 from nearsight.collection import Collection
-from nearsight.embedder import Embedder
-from nearsight.errors import ImageFailure, InvalidParameterError, NearsightError
+from nearsight.embedder import Embedder, Embeddings, KnownVectors
+from nearsight.errors import InvalidParameterError, NearsightError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.evaluation import metrics
 from nearsight.evaluation.dimension_curve import advised_dim, pca_curve
@@ -35,7 +36,7 @@ from nearsight.evaluation.significance import (
     paired_difference,
     paired_differences,
 )
-from nearsight.models import Backend
+from nearsight.models import Backend, ModelSpec
 from nearsight.models.model_name import without_centering
 
 METRICS = ("recall@1", "recall@5", "recall@10", "map@10", "r_precision", "knn_accuracy")
@@ -59,6 +60,68 @@ def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np
     return numbers
 
 
+@dataclass(frozen=True)
+class ModelVectors:
+    """What a model makes of images.
+
+    Attributes
+    ----------
+    model : str
+        Its name.
+    spec : ModelSpec
+    decode_px : int or None
+        See `Backend`.
+    embeddings : Embeddings
+    images_per_second : float
+    is_centered : bool
+        Whether the vectors are to be centered.
+    """
+
+    model: str
+    spec: ModelSpec
+    decode_px: int | None
+    embeddings: Embeddings
+    images_per_second: float
+    is_centered: bool = False
+
+    def embedder(self, progress: bool | None = None) -> KnownVectors:
+        """Return what gives these vectors to a collection of the images, without the network."""
+        vectors = dict(zip(self.embeddings.ids, self.embeddings.vectors, strict=True))
+        return KnownVectors(self.spec, self.decode_px, vectors, progress=progress)
+
+
+def embed_by(
+    model: str | Backend,
+    paths: Sequence[str],
+    *,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    progress: bool | None = None,
+) -> ModelVectors:
+    """Embed images by a model, and take the time.
+
+    Parameters
+    ----------
+    model, device, cache_dir, progress
+        See `nearsight.Embedder`.
+    paths : sequence of str
+
+    Raises
+    ------
+    InvalidParameterError
+        The model can use none of the images.
+    """
+    name = model if isinstance(model, str) else model.spec.id
+    embedder = Embedder(model, device=device, cache_dir=cache_dir, progress=progress)
+    started = time.perf_counter()
+    result = embedder.embed(list(paths))
+    seconds = time.perf_counter() - started
+    if not len(result.vectors):
+        raise InvalidParameterError(f"{name} could use none of the {len(paths):,} images")
+    backend = embedder.backend
+    return ModelVectors(name, backend.spec, backend.decode_px, result, len(result.vectors) / seconds)
+
+
 def evaluate(
     folder: LabeledFolder,
     models: Sequence[str | Backend],
@@ -66,6 +129,7 @@ def evaluate(
     *,
     metric: str = DEFAULT_METRIC,
     learned: Mapping[str, Names[str]] | None = None,
+    known: Sequence[ModelVectors] = (),
     skip_failing: bool = False,
     device: str = "auto",
     cache_dir: Path | None = None,
@@ -90,6 +154,8 @@ def evaluate(
         The metric that decides, one of `METRICS`.
     learned : mapping of str to collection of str, optional
         The classes that trained models learned, by model. The metric is then told apart for the others.
+    known : sequence of ModelVectors
+        Of these images, by models that are not run again.
     skip_failing : bool
         Whether a model that cannot be loaded is left out with its reason, as long as another can.
     device, cache_dir, progress
@@ -107,10 +173,10 @@ def evaluate(
         raise InvalidParameterError(
             f"the models are {', '.join(names) or 'none'}; name each once, at least one"
         )
-    embedded, skipped = _embed_all(folder.paths, models, skip_failing, device, cache_dir, progress)
+    embedded, skipped = _embed_all(folder.paths, models, known, skip_failing, device, cache_dir, progress)
     # A comparison is fair on the images that every model could use.
-    usable = set.intersection(*(set(of_model.positions.tolist()) for of_model in embedded))
-    failed = {failure.path: failure for of_model in embedded for failure in of_model.failed}
+    usable = set.intersection(*(set(of_model.embeddings.positions.tolist()) for of_model in embedded))
+    failed = {failure.path: failure for of_model in embedded for failure in of_model.embeddings.failed}
     kept = np.array(sorted(usable), np.intp)
     folder = folder.without({path for row, path in enumerate(folder.paths) if row not in usable})
     task = task_of(folder, np.asarray(groups)[kept])
@@ -144,36 +210,27 @@ def task_of(folder: LabeledFolder, groups: NDArray[np.integer]) -> Task:
     return Task.left_out(y, groups)
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    model: str
-    positions: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    images_per_second: float
-    license: str
-    failed: list[ImageFailure]
-    is_centered: bool = False
-
-
 def _embed_all(
     paths: Sequence[str],
     models: Sequence[str | Backend],
+    known: Sequence[ModelVectors],
     skip_failing: bool,
     device: str,
     cache_dir: Path | None,
     progress: bool | None,
-) -> tuple[list[_Embedded], list[SkippedModel]]:
+) -> tuple[list[ModelVectors], list[SkippedModel]]:
     """Embed the images by each model; a model and its centered form share the vectors."""
-    by_name: dict[str, _Embedded] = {}
+    by_name = {vectors.model: vectors for vectors in known}
+    places: dict[str, Any] = {"device": device, "cache_dir": cache_dir, "progress": progress}
     all_embedded, skipped = [], []
     for number, model in enumerate(models, 1):
         try:
             if not isinstance(model, str):
-                all_embedded.append(_embed(paths, model, device, cache_dir, progress))
+                all_embedded.append(embed_by(model, paths, **places))
                 continue
             name, is_centered = without_centering(model)
             if name not in by_name:
-                by_name[name] = _embed(paths, name, device, cache_dir, progress)
+                by_name[name] = embed_by(name, paths, **places)
             all_embedded.append(replace(by_name[name], model=model, is_centered=is_centered))
         except NearsightError as error:
             if not skip_failing or (number == len(models) and not all_embedded):
@@ -182,35 +239,15 @@ def _embed_all(
     return all_embedded, skipped
 
 
-def _of_kept(embedded: _Embedded, kept: NDArray[np.intp], task: Task) -> NDArray[np.float32]:
+def _of_kept(embedded: ModelVectors, kept: NDArray[np.intp], task: Task) -> NDArray[np.float32]:
     """Return the vectors of the images that every model could use."""
-    X = embedded.vectors[np.searchsorted(embedded.positions, kept)]
+    X = embedded.embeddings.vectors[np.searchsorted(embedded.embeddings.positions, kept)]
     if embedded.is_centered:
         X = unit_length(X - X[task.gallery].mean(axis=0))
     return X
 
 
-def _embed(
-    paths: Sequence[str],
-    model: str | Backend,
-    device: str,
-    cache_dir: Path | None,
-    progress: bool | None,
-) -> _Embedded:
-    name = model if isinstance(model, str) else model.spec.id
-    embedder = Embedder(model, device=device, cache_dir=cache_dir, progress=progress)
-    started = time.perf_counter()
-    result = embedder.embed(list(paths))
-    seconds = time.perf_counter() - started
-    if not len(result.vectors):
-        raise InvalidParameterError(f"{name} could use none of the {len(paths):,} images")
-    rate = len(result.vectors) / seconds
-    return _Embedded(
-        name, result.positions, result.vectors, rate, embedder.backend.spec.license, result.failed
-    )
-
-
-def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: LabeledFolder) -> ModelResult:
+def _judged(embedded: ModelVectors, X: NDArray[np.float32], task: Task, folder: LabeledFolder) -> ModelResult:
     groups = task.groups[task.queries]
     found = metrics.retrieval(X, task)
     values = dict(found.values)
@@ -228,7 +265,7 @@ def _judged(embedded: _Embedded, X: NDArray[np.float32], task: Task, folder: Lab
         X.shape[1],
         X.shape[1] * 4,
         embedded.images_per_second,
-        embedded.license,
+        embedded.spec.license,
         estimates,
         nmi,
         ari,

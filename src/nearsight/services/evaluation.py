@@ -17,10 +17,11 @@ from nearsight.evaluation import (
     PairedDifference,
     SkippedModel,
     duplicate_groups,
+    embed_by,
     evaluate,
 )
-from nearsight.images import Exclusions, content_id
-from nearsight.models import list_models
+from nearsight.images import content_id
+from nearsight.models import DEFAULT_MODEL, list_models
 from nearsight.models.huggingface.hub import fetched_models
 from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.models.model_name import without_centering
@@ -163,10 +164,8 @@ def _folders(models: Iterable[str]) -> list[tuple[str, Path]]:
 
 @contextmanager
 def evaluated(
-    folder: Path,
     labeled: LabeledFolder,
     names: Sequence[str],
-    exclusions: Exclusions,
     *,
     metric: str,
     skip_failing: bool,
@@ -178,11 +177,9 @@ def evaluated(
 
     Parameters
     ----------
-    folder : Path
     labeled : LabeledFolder
-        What was read of it, see `require_unlearned`.
+        See `require_unlearned`.
     names : sequence of str
-    exclusions : Exclusions
     metric, skip_failing, device, cache_dir, progress
         See `nearsight.evaluation.evaluate`.
 
@@ -194,14 +191,18 @@ def evaluated(
     if not skip_failing:
         _require_installed(names)
     places: dict[str, Any] = {"device": device, "cache_dir": cache_dir, "progress": progress}
-    walk: dict[str, Any] = {"exclude": exclusions.patterns, "include_hidden": exclusions.include_hidden}
-    with temporary_collection([str(folder)], **places, **walk) as (collection, _):
+    # The default model proposes near-duplicates. Where it is compared, too, it embeds the images once.
+    is_default = DEFAULT_MODEL in {without_centering(name)[0] for name in names}
+    known = [embed_by(DEFAULT_MODEL, labeled.paths, **places)] if is_default else []
+    embedder = known[0].embedder(progress) if known else None
+    with temporary_collection(labeled.paths, **places, embedder=embedder) as (collection, _):
         result = evaluate(
             labeled,
             names,
             duplicate_groups(collection, labeled.paths),
             metric=metric,
             learned=learned_by(names),
+            known=known,
             skip_failing=skip_failing,
             **places,
         )

@@ -42,10 +42,8 @@ def evaluation(args: Mapping[str, Any]) -> dict[str, Any]:
             names, skipped = without_learned(read, names)
         labeled = require_unlearned(read, names)
         with evaluated(
-            folder,
             labeled,
             names,
-            exclusions,
             metric=args["metric"],
             skip_failing=args["skip_failing"],
             device=args.get("device", "auto"),

@@ -32,5 +32,7 @@ def test_models_are_compared_on_a_folder_of_classes(nearsight, kinds, tmp_path):
         assert text in html
     assert document["skipped"] == []
     assert document["learned_classes"] is None
-    text = nearsight("eval", tmp_path / "set", "--model", model, "--metric", "recall@1")
+    text = nearsight("eval", tmp_path / "set", "--model", model)
     assert "Name a second model to compare" in text.stdout
+    assert document["advised_dim"] < 1280
+    assert f"nearsight index PATH --model {model} --dim {document['advised_dim']}" in text.stdout

@@ -98,10 +98,8 @@ def evaluate(
             " searched for, so that no model has an advantage."
         )
     with evaluated(
-        folder,
         labeled,
         names,
-        exclusions,
         metric=metric,
         skip_failing=not models,
         device=run.device,
