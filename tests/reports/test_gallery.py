@@ -136,6 +136,15 @@ def test_a_badge_frames_its_card_alone():
     assert html.count('<span class="badge">the original') == 1
 
 
+def test_right_and_wrong_answers_differ_by_word_and_frame():
+    cards = [Card("/a", None, is_right=True), Card("/b", None, is_right=False), Card("/c", None)]
+    html = gallery("t", [Section(rows=[Row(Card("/q", None), cards)])])
+    for verdict in ("right", "wrong"):
+        assert html.count(f'class="card badged {verdict}"') == 1
+        assert html.count(f'<span class="badge">{verdict}</span>') == 1
+    assert ".wrong { outline-style: dashed; }" in html
+
+
 def test_sheet_and_commands():
     html = gallery(
         "t", [Section(sheet=[Card("/a.jpg", jpeg()), Card("s3://b/c.jpg", jpeg())], commands=["a < b"])]

@@ -9,7 +9,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.analyses.audit import Audit, Issue
 from nearsight.errors import MetadataError
-from nearsight.services.curation import apply_decisions, read_decisions, write_issues
+from nearsight.services.curation import CurationDecision, apply_decisions, read_decisions, write_issues
 from nearsight.services.trash import Trash
 
 from fake import FakeBackend
@@ -52,6 +52,21 @@ def test_issues_become_rows_without_a_decision(tmp_path):
     assert [row["path"] for row in rows] == ["/x/a.png", "/x/b.png", "/x/c, d.png"]
     assert {row["decision"] for row in rows} == {""}
     assert read_decisions(file) == []
+
+
+def test_a_fault_of_all_images_is_one_row_without_a_decision(collection, tmp_path):
+    tiny = [Issue("tiny", [str(n)], [f"/x/{n}.png"], 0.5, "it has 28 × 28 pixels") for n in range(3)]
+    dark = [Issue("dark", ["0"], ["/x/0.png"], 0.5, "dark")]
+    file = tmp_path / "issues.csv"
+    assert write_issues(file, Audit([*dark, *tiny], 3, None)) == 1
+    with open(file, newline="") as handle:
+        rows = [(row["path"], row["issue"]) for row in csv.DictReader(handle)]
+    assert rows == [("", "tiny"), ("/x/0.png", "dark")]
+    # One of four images is not how the set is.
+    assert write_issues(file, Audit([*dark, *tiny], 4, None)) == 4
+    # Whoever decides it nevertheless learns that it names no image.
+    report = apply_decisions(collection, [CurationDecision(2, "", "remove")])
+    assert (report.removed, len(report.unknown)) == (None, 1)
 
 
 def test_only_what_was_decided_is_done_and_can_be_taken_back(collection, folder, tmp_path):

@@ -175,16 +175,19 @@ def cut_sentence(cut: LabelCut) -> str:
     Examples
     --------
     >>> cut_sentence(LabelCut("likely", 20, 0.75, 0.7))
-    'likely: 20 images, of which about 75 % are wrong; 70 % of all wrong labels are among them'
+    'likely: of the first 20 images, about 75 % have a wrong label; they have 70 % of all wrong labels'
     >>> cut_sentence(LabelCut("possible", 30, 0.002, 0.98))
-    'possible: 30 images, of which probably none is wrong'
+    'possible: of the first 30 images, probably none has a wrong label'
+    >>> cut_sentence(LabelCut("very likely", 1, 0.75, 0.2))
+    'very likely: the first image has a wrong label with a probability of about 75 %'
     """
     if cut.precision is None:
         return f"{cut.name}: none"
-    n = count(cut.n, "image")
+    first = f"{cut.name}: of the first {count(cut.n, 'image')}"
     # A share of next to nothing tells nobody anything.
     if cut.n * cut.precision < _MIN_WRONG:
-        return f"{cut.name}: {n}, of which probably none is wrong"
-    share = f"{100 * cut.precision:.0f} % {'is' if cut.n == 1 else 'are'} wrong"
-    found = f"{100 * cut.recall:.0f} % of all wrong labels are among them"
-    return f"{cut.name}: {n}, of which about {share}; {found}"
+        return f"{first}, probably none has a wrong label"
+    share = f"about {100 * cut.precision:.0f} %"
+    if cut.n == 1:
+        return f"{cut.name}: the first image has a wrong label with a probability of {share}"
+    return f"{first}, {share} have a wrong label; they have {100 * cut.recall:.0f} % of all wrong labels"

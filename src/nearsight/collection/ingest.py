@@ -93,6 +93,7 @@ class Ingest:
             unchanged=counts.unchanged,
             removed=removed,
             embedded=counts.embedded,
+            same_content=counts.same_content,
             vanished=[images.decode_path(file.path) for _, file in vanished],
             excluded=[images.decode_path(file.path) for _, file in excluded],
             failed=counts.failed,

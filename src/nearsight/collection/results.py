@@ -102,6 +102,8 @@ class AddReport:
         Files that were removed: those in `excluded`, and with ``prune`` those in `vanished`.
     embedded : int
         Images that the model embedded.
+    same_content : int
+        Files of `added` whose content another file of the collection has; the two are one image.
     vanished : list of str
         Files of the collection below the inputs that are gone from disk.
     excluded : list of str
@@ -129,6 +131,7 @@ class AddReport:
     seconds: float = 0.0
     images_per_second: float = 0.0
     notes: dict[str, int] = field(default_factory=dict)
+    same_content: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

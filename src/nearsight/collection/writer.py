@@ -46,6 +46,7 @@ class AddCounts:
     updated: int = 0
     unchanged: int = 0
     embedded: int = 0
+    same_content: int = 0
     failed: list[ImageFailure] = field(default_factory=list)
 
     def __add__(self, other: "AddCounts") -> "AddCounts":
@@ -243,6 +244,7 @@ class Writer:
         self.counts.embedded += len(batch.rows)
         self.counts.updated += len(batch.replaced)
         self.counts.added += n_files - len(batch.replaced)
+        self.counts.same_content += n_files - len(batch.rows)
 
     def _link_rows_of_others(self, batch: WriteBatch) -> None:
         """Replace rows that another process has written meanwhile by links to those."""
@@ -313,6 +315,7 @@ class Writer:
             position = len(row["keys"])
             _append_file(row, file)
             self.counts.added += 1
+            self.counts.same_content += 1
         if position == 0:
             row["path"], row["modified"] = file.path, row_schema.utc(file.stat.modified_s)
 

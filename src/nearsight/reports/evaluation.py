@@ -262,14 +262,13 @@ def _query_section(
         query_card = Card(evaluation.paths[query], thumbnails.get(evaluation.paths[query]))
         rows.append(Row(query_card, cards, label, heading=heading, more_hits=dict(more)))
     n = count(len(positions), "query", "queries")
-    lead = f"{n}, the largest differences first. Right matches are framed."
+    lead = f"{n}, the largest differences first. Wrong matches are faded, in a dashed frame."
     return Section(title, lead, rows=rows)
 
 
-def _card(evaluation: Evaluation, row: int, thumbnails: Mapping[str, bytes], right: str = "") -> Card:
+def _card(evaluation: Evaluation, row: int, thumbnails: Mapping[str, bytes], right: str) -> Card:
     path, label = evaluation.paths[row], evaluation.labels[row]
-    badge = "right" if right and label == right else ""
-    return Card(path, thumbnails.get(path), name=label, badge=badge)
+    return Card(path, thumbnails.get(path), name=label, is_right=label == right)
 
 
 def _classes(evaluation: Evaluation) -> Section:

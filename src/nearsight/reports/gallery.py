@@ -38,6 +38,8 @@ class Card:
         Shown below the name; values of None are left out.
     badge : str
         A word such as "kept"; a card with one is framed.
+    is_right : bool or None
+        Whether it is a right or wrong answer to a query; None for neither. Its badge and frame say so.
     name : str
         Shown instead of the file's name.
     detail : str
@@ -55,6 +57,7 @@ class Card:
     similarity: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     badge: str = ""
+    is_right: bool | None = None
     name: str = ""
     detail: str = ""
     linked: bool = True

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nearsight.analyses.image_quality import KINDS
 from nearsight.collection import Collection
 from nearsight.collection.arrays import image_lookup
 from nearsight.errors import MetadataError
@@ -58,6 +59,8 @@ class CurationReport:
 def write_issues(file: Path, audit: "Audit") -> int:
     """Write a table with a row for each image of each issue, and an empty column to decide.
 
+    A fault of single images that all of them have is one row without a path: there is nothing to decide.
+
     Parameters
     ----------
     file : Path
@@ -66,20 +69,26 @@ def write_issues(file: Path, audit: "Audit") -> int:
     Returns
     -------
     int
-        Rows.
+        Rows with an image.
 
     Raises
     ------
     StorageError
         The disk refuses.
     """
+    of_all = [kind for kind in KINDS if 1 < audit.n_images == audit.counts.get(kind)]
     rows = [
+        ["", kind, "", f"each of the {audit.n_images:,} images: that is how this set is", ""]
+        for kind in of_all
+    ]
+    rows += [
         [path, issue.kind, f"{issue.severity:.3f}", issue.detail, ""]
         for issue in audit.issues
+        if issue.kind not in of_all
         for path in issue.paths
     ]
     write_columns(file, COLUMNS, rows)
-    return len(rows)
+    return len(rows) - len(of_all)
 
 
 def remaining_issues(collection: Collection, issues: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ INDEX_KEYS = {
     "removed",
     "skipped",
     "embedded",
+    "same_content",
     "vanished",
     "excluded",
     "failed",
@@ -41,6 +42,16 @@ def test_index_tells_what_became_of_the_images(nearsight, photos):
 def test_index_for_people(nearsight, photos):
     result = nearsight("index", photos)
     assert "6 images added, 0 updated, 0 unchanged, 0 removed" in result.stdout
+
+
+def test_files_with_one_content_are_one_image(nearsight, photos, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(photos, tmp_path / "set" / name)
+    result = nearsight("index", tmp_path / "set")
+    assert "6 images added (6 more files with the same content), 0 updated" in result.stdout
+    shutil.copytree(photos, tmp_path / "set" / "third")
+    report = nearsight.json("index", tmp_path / "set")
+    assert (report["added"], report["same_content"], report["unchanged"]) == (6, 6, 12)
 
 
 def test_a_bad_image_is_named_and_the_rest_goes_on(nearsight, tmp_path, save_image):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     cls=Command,
     json_shape="""{"added": int, "updated": int, "unchanged": int, "removed": int, "skipped": {ending: int},
  "failed": [{"path", "reason"}], "seconds": float, "images_per_second": float, "embedded": int,
- "vanished": [path], "excluded": [path], "notes": {note: int},
+ "same_content": int, "vanished": [path], "excluded": [path], "notes": {note: int},
  "unmatched": {name: rows} and "ambiguous": {name: [path]}, with --metadata}
 With --job:
 {"job": DIR, "units": int, "images": int, "rows": int, "failed": int, "seconds": float,
@@ -219,9 +219,13 @@ def _refuse_with_job(others: Mapping[str, object]) -> None:
 
 
 def _say(run: Run, report: "AddReport", *, prune: bool) -> None:
+    same = (
+        f" ({count(report.same_content, 'more file')} with the same content)" if report.same_content else ""
+    )
     run.console.say(
-        f"{count(report.added, 'image')} added, {report.updated:,} updated, {report.unchanged:,} unchanged,"
-        f" {report.removed:,} removed in {report.seconds:.1f} s ({report.images_per_second:,.0f} per second)"
+        f"{count(report.added - report.same_content, 'image')} added{same}, {report.updated:,} updated,"
+        f" {report.unchanged:,} unchanged, {report.removed:,} removed in {report.seconds:.1f} s"
+        f" ({report.images_per_second:,.0f} per second)"
     )
     run.report_skipped(report.skipped)
     if report.excluded:
