@@ -6,14 +6,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import InvalidParameterError, MissingExtraError
+from nearsight.errors import ImageFailure, InvalidParameterError, MissingExtraError
 from nearsight.evaluation import LabeledFolder, estimates, paired_differences
 from nearsight.evaluation.metrics import Task, probe_accuracy, retrieval
 from nearsight.models import DEFAULT_MODEL
@@ -28,7 +28,7 @@ from nearsight.training.model_folder import content_digest
 from nearsight.training.network_features import FeatureNetwork, feature_network
 from nearsight.training.results import Figure, Training
 from nearsight.training.selection import TrainingData, choose_map
-from nearsight.training.split import draws, rows_of_test
+from nearsight.training.split import Draw, draws, rows_of_test
 
 if TYPE_CHECKING:
     from nearsight.training.backbone.depth import TrainedLayers
@@ -133,103 +133,37 @@ def train(
     0.3 GB.
     The feature maps of ``last`` take 19 kB of disk per image and view, the images of ``all`` about 400 kB.
     """
-    if n_views is not None and n_views < 1:
-        raise InvalidParameterError(f"n_views is {n_views}; it must be at least 1")
-    if loss is not None:
-        loss_facts(loss)
     entry = find_model(model)
-    _require_depth(depth, entry)
-    if known_only and folder.holds_pairs:
-        raise InvalidParameterError(
-            "known_only was given with pairs, of which whole things always judge; leave it out"
-        )
+    _require_valid(folder, entry, depth, loss, n_views, known_only)
     started = time.perf_counter()
     n_map_views = n_views or DEFAULT_VIEWS
-    options: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
-    embedder = embedder or feature_embedder(model, augment, n_map_views, **options)
-    network = embedder.network
-    # What a folder named test holds is never learned from, so that one view of it is enough.
-    is_judge = [folder.has_split and split == "test" for split in folder.splits]
-    views, kept, failed = embedder.views(folder.paths, is_judge)
-    groups = np.asarray(groups)[kept]
-    folder = folder.without({failure.path for failure in failed})
-    names, y = np.unique(folder.labels, return_inverse=True)
-    data = TrainingData(views, network.base.dim, y, groups)
-    is_test = rows_of_test(
-        data.y, data.groups, folder.splits, whole_classes=folder.holds_pairs, random_state=random_state
-    )
-    fitted = np.flatnonzero(~is_test)
-    of_fitted = data.rows(fitted)
-    _require_enough(of_fitted, is_test, folder.holds_pairs)
-    divisions = list(
-        draws(
-            of_fitted.y,
-            of_fitted.groups,
-            whole_classes=folder.holds_pairs,
-            known_only=known_only,
-            random_state=random_state,
-        )
-    )
-    if not all(len(draw.validation) for draw in divisions):
-        raise InvalidParameterError(
-            f"{len(fitted):,} images of {len(np.unique(of_fitted.y)):,} classes are left to learn from, too "
-            "few to choose settings by; give five different images or more of each class. Near-duplicates "
-            "count as one"
-        )
-    depth = _resolved(depth, entry, of_fitted.y, folder.holds_pairs)
-
-    def embedded(network: FeatureNetwork, rows: NDArray[np.integer], n: int) -> list[NDArray[np.float32]]:
-        again = FeatureEmbedder(network, augment, n, **options)
-        return again.all_views([folder.paths[row] for row in rows])
-
-    layers: TrainedLayers | None = None
+    places: dict[str, Any] = {"cache_dir": cache_dir, "progress": progress}
+    embedder = embedder or feature_embedder(model, augment, n_map_views, **places)
+    parts = _divided(folder, groups, embedder, known_only=known_only, random_state=random_state)
+    depth = _resolved(depth, entry, parts.of_fitted.y, folder.holds_pairs)
+    network, layers = embedder.network, None
     with steps(_N_STEPS[depth]):
         steps_left(_N_STEPS[depth])
-        fit = choose_map(of_fitted, divisions, dim, known_only=known_only, progress=progress)
+        fit = choose_map(parts.of_fitted, parts.divisions, dim, known_only=known_only, progress=progress)
         if depth != "head":
-            from nearsight.training.backbone.depth import Options, train_layers
-
+            options = {"epochs": epochs, "known_only": known_only, "random_state": random_state, **places}
             with nullcontext(state_folder) if state_folder else tempfile.TemporaryDirectory() as kept_in:
-                layers = train_layers(
+                layers, parts = _with_layers(
+                    parts,
                     entry,
-                    [folder.paths[row] for row in fitted],
-                    of_fitted,
-                    divisions[0],
-                    Options(
-                        depth,
-                        loss or (DEFAULT_LOSS_OF_PAIRS if folder.holds_pairs else DEFAULT_LOSS),
-                        augment,
-                        n_views or DEFAULT_VIEWS_LAST,
-                        Path(kept_in),
-                        epochs,
-                        known_only,
-                        random_state,
-                        cache_dir,
-                        progress,
-                    ),
-                    lambda network: embedded(network, fitted, n_map_views),
                     dim,
+                    n_map_views,
+                    depth=depth,
+                    loss=loss or (DEFAULT_LOSS_OF_PAIRS if folder.holds_pairs else DEFAULT_LOSS),
+                    augment=augment,
+                    n_views=n_views or DEFAULT_VIEWS_LAST,
+                    folder=Path(kept_in),
+                    **options,
                 )
-            if layers.network is not None:
-                new = embedded(layers.network, np.flatnonzero(is_test), 1)[0]
     if layers is not None and layers.network is not None and layers.fit is not None:
         network, fit = layers.network, layers.fit
-        X = np.empty((len(data.y), network.dim), np.float32)
-        X[fitted], X[is_test] = layers.views[0], new
-        data = replace(data, views=[X], pretrained=data.frozen)
-        # These layers have seen what was fitted, and nothing else.
-        saved = of_fitted = replace(of_fitted, views=layers.views, pretrained=of_fitted.frozen)
-    else:
-        # Without a folder of test images, all images may serve, once the figures are known.
-        saved = of_fitted if folder.has_split else data
-    contents = [content_digest(path) for path in folder.paths]
-    learned = range(len(contents)) if saved is data else fitted
-    task = Task.split(data.y, data.groups, is_test)
-    if folder.holds_pairs:
-        rows = np.flatnonzero(is_test)
-        task = Task(rows, rows, data.y, data.groups)
-    maps = fit.maps([of_fitted] if saved is of_fitted else [of_fitted, saved])
-    tested = maps[0].apply(data.views[0])
+    maps = fit.maps([parts.of_fitted] if parts.saved is parts.of_fitted else [parts.of_fitted, parts.saved])
+    metrics = _METRICS_OF_PAIRS if folder.holds_pairs else _METRICS
     return Training(
         base=network.base,
         network=network,
@@ -238,22 +172,139 @@ def train(
         settings=fit.settings,
         dimensions=fit.dimensions,
         unseen=fit.unseen,
-        figures=_figures(data.frozen, tested, task, _METRICS_OF_PAIRS if folder.holds_pairs else _METRICS),
+        figures=_figures(parts.data.frozen, maps[0].apply(parts.data.views[0]), parts.task, metrics),
         augmentation=augment,
         n_views=n_map_views,
-        n_fitted=len(saved.y),
-        n_test=int(is_test.sum()),
-        n_classes=len(np.unique(saved.y)),
-        has_test_split=folder.has_split,
-        holds_pairs=folder.holds_pairs,
         known_only=known_only,
-        data_sha256=_data_sha256(folder, contents),
-        seconds=time.perf_counter() - started,
-        failed=[*folder.failed, *failed],
         layers=None if layers is None else layers.record,
-        classes=[] if folder.holds_pairs else names[np.unique(saved.y)].tolist(),
-        learned=[contents[row] for row in learned],
+        **parts.facts(),
+        seconds=time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The images that can be used, by what they are for.
+
+    Attributes
+    ----------
+    folder : LabeledFolder
+    failed : list of ImageFailure
+    names : ndarray of str
+        The classes.
+    data : TrainingData
+        Of all images.
+    is_test : ndarray of bool
+        Images that only judge.
+    of_fitted : TrainingData
+        Of the others.
+    divisions : list of Draw
+        Of the others, to choose settings.
+    has_own_layers : bool
+        Whether the features are those of layers that learned from the others.
+    """
+
+    folder: LabeledFolder
+    failed: list[ImageFailure]
+    names: NDArray[np.str_]
+    data: TrainingData
+    is_test: NDArray[np.bool_]
+    of_fitted: TrainingData
+    divisions: list[Draw]
+    has_own_layers: bool = False
+
+    @property
+    def saved(self) -> TrainingData:
+        """What the model that is written learns from."""
+        # Trained layers have seen what was fitted, and nothing else. Else, without a folder of test images,
+        # all images may serve, once the figures are known.
+        return self.of_fitted if self.has_own_layers or self.folder.has_split else self.data
+
+    @property
+    def task(self) -> Task:
+        """The task of finding what the test images show."""
+        if self.folder.holds_pairs:
+            rows = np.flatnonzero(self.is_test)
+            return Task(rows, rows, self.data.y, self.data.groups)
+        return Task.split(self.data.y, self.data.groups, self.is_test)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a `Training` says of its images."""
+        contents = [content_digest(path) for path in self.folder.paths]
+        saved = self.saved
+        learned = range(len(contents)) if saved is self.data else np.flatnonzero(~self.is_test)
+        classes = np.unique(saved.y)
+        return {
+            "n_fitted": len(saved.y),
+            "n_test": int(self.is_test.sum()),
+            "n_classes": len(classes),
+            "has_test_split": self.folder.has_split,
+            "holds_pairs": self.folder.holds_pairs,
+            "data_sha256": _data_sha256(self.folder, contents),
+            "failed": [*self.folder.failed, *self.failed],
+            "classes": [] if self.folder.holds_pairs else self.names[classes].tolist(),
+            "learned": [contents[row] for row in learned],
+        }
+
+
+def _divided(
+    folder: LabeledFolder,
+    groups: NDArray[np.integer],
+    embedder: FeatureEmbedder,
+    *,
+    known_only: bool,
+    random_state: int,
+) -> _Parts:
+    """Embed the images, and divide those that can be used."""
+    # What a folder named test holds is never learned from, so that one view of it is enough.
+    is_judge = [folder.has_split and split == "test" for split in folder.splits]
+    views, kept, failed = embedder.views(folder.paths, is_judge)
+    folder = folder.without({failure.path for failure in failed})
+    names, y = np.unique(folder.labels, return_inverse=True)
+    data = TrainingData(views, embedder.network.base.dim, y, np.asarray(groups)[kept])
+    chosen: dict[str, Any] = {"whole_classes": folder.holds_pairs, "random_state": random_state}
+    is_test = rows_of_test(data.y, data.groups, folder.splits, **chosen)
+    of_fitted = data.rows(np.flatnonzero(~is_test))
+    _require_enough(of_fitted, is_test, folder.holds_pairs)
+    divisions = list(draws(of_fitted.y, of_fitted.groups, known_only=known_only, **chosen))
+    if not all(len(draw.validation) for draw in divisions):
+        raise InvalidParameterError(
+            f"{len(of_fitted.y):,} images of {len(np.unique(of_fitted.y)):,} classes are left to learn from, "
+            "too few to choose settings by; give five different images or more of each class. "
+            "Near-duplicates count as one"
+        )
+    return _Parts(folder, failed, names, data, is_test, of_fitted, divisions)
+
+
+def _with_layers(
+    parts: _Parts, entry: ModelEntry, dim: int | None, n_map_views: int, **options: Any
+) -> "tuple[TrainedLayers, _Parts]":
+    """Train layers; return them, and the images with the features of the network that is better."""
+    from nearsight.training.backbone.depth import Options, train_layers
+
+    how = Options(**options)
+    fitted, test = np.flatnonzero(~parts.is_test), np.flatnonzero(parts.is_test)
+
+    def embedded(network: FeatureNetwork, rows: NDArray[np.integer], n: int) -> list[NDArray[np.float32]]:
+        again = FeatureEmbedder(network, how.augment, n, cache_dir=how.cache_dir, progress=how.progress)
+        return again.all_views([parts.folder.paths[row] for row in rows])
+
+    layers = train_layers(
+        entry,
+        [parts.folder.paths[row] for row in fitted],
+        parts.of_fitted,
+        parts.divisions[0],
+        how,
+        lambda network: embedded(network, fitted, n_map_views),
+        dim,
+    )
+    if layers.network is None or layers.fit is None:
+        return layers, parts
+    X = np.empty((len(parts.data.y), layers.network.dim), np.float32)
+    X[fitted], X[test] = layers.views[0], embedded(layers.network, test, 1)[0]
+    data = replace(parts.data, views=[X], pretrained=parts.data.frozen)
+    of_fitted = replace(parts.of_fitted, views=layers.views, pretrained=parts.of_fitted.frozen)
+    return layers, replace(parts, data=data, of_fitted=of_fitted, has_own_layers=True)
 
 
 def count_steps(depth: str, model: str = DEFAULT_MODEL) -> int:
@@ -304,6 +355,25 @@ def feature_embedder(
         )
     network = feature_network(model, cache_dir or user_cache_dir())
     return FeatureEmbedder(network, augment, n_views or DEFAULT_VIEWS, cache_dir=cache_dir, progress=progress)
+
+
+def _require_valid(
+    folder: LabeledFolder,
+    entry: ModelEntry,
+    depth: str,
+    loss: str | None,
+    n_views: int | None,
+    known_only: bool,
+) -> None:
+    if n_views is not None and n_views < 1:
+        raise InvalidParameterError(f"n_views is {n_views}; it must be at least 1")
+    if loss is not None:
+        loss_facts(loss)
+    _require_depth(depth, entry)
+    if known_only and folder.holds_pairs:
+        raise InvalidParameterError(
+            "known_only was given with pairs, of which whole things always judge; leave it out"
+        )
 
 
 def _require_depth(depth: str, entry: ModelEntry) -> None:
