@@ -130,15 +130,3 @@ def test_a_gpu_is_one_that_can_be_opened(monkeypatch):
     assert not processor.has_nvidia_gpu()
     devices.append(Path("/dev/nvidia0"))
     assert processor.has_nvidia_gpu()
-
-
-def test_free_memory_is_what_the_system_and_the_container_leave(tmp_path):
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:  16000 kB\nMemFree:   100 kB\nMemAvailable:  8000 kB\n", encoding="utf-8")
-    assert processor.free_memory_bytes(meminfo, tmp_path) == 8000 * 1024
-    (tmp_path / "memory.current").write_text("1000\n", encoding="utf-8")
-    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert processor.free_memory_bytes(meminfo, tmp_path) == 8000 * 1024
-    (tmp_path / "memory.max").write_text("5000\n", encoding="utf-8")
-    assert processor.free_memory_bytes(meminfo, tmp_path) == 4000
-    assert processor.free_memory_bytes(tmp_path / "none", tmp_path / "none") > 0

@@ -7,7 +7,6 @@ The environment variable ``NEARSIGHT_WITHOUT`` hides features, so that one machi
 import os
 import platform
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from nearsight.errors import InvalidParameterError
@@ -50,22 +49,6 @@ def n_cores() -> int:
     from joblib import cpu_count
 
     return 1 if is_hidden("cores") else int(cpu_count())
-
-
-def free_memory_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how much memory this process may still take; half of all where the system does not say."""
-    free = [1024 * int(line.split()[1]) for line in _lines(meminfo, ("MemAvailable:",))]
-    with suppress(OSError, ValueError):  # no limit is "max"
-        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
-        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
-        free.append(max(limit - used, 0))
-    return min(free, default=_half_of_memory_bytes())
-
-
-def _half_of_memory_bytes() -> int:
-    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 8 << 30
 
 
 def instruction_sets(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

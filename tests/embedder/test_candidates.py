@@ -43,7 +43,7 @@ def following(backend, measured, on_processor=None):
 @pytest.fixture
 def sixteen_cores(monkeypatch):
     monkeypatch.setattr(candidates, "n_cores", lambda: 16)
-    monkeypatch.setattr(candidates, "free_memory_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(candidates, "free_bytes", lambda: 64 << 30)
 
 
 @pytest.mark.usefixtures("sixteen_cores")
@@ -174,5 +174,5 @@ def test_a_remembered_name_gives_the_same_pipeline(monkeypatch):
         assert (candidate.name, candidate.open.func, candidate.open.args[0]) == (name, kind, backend)
     assert pipelines(cuda)._named("cpu, 16 threads", None) is None
     assert pipelines(cuda)._named("cpu, some threads", cpu) is None
-    monkeypatch.setattr(candidates, "free_memory_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(candidates, "free_bytes", lambda: 1 << 30)
     assert pipelines(cpu)._named("cpu, 8 processes x 2 threads", None) is None

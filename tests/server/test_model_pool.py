@@ -2,9 +2,9 @@ import time
 
 import pytest
 
+from nearsight import process_memory
 from nearsight.errors import InvalidParameterError
 from nearsight.images import Limits
-from nearsight.server import model_pool
 from nearsight.server.errors import Problem
 from nearsight.server.metrics import Metrics
 from nearsight.server.model_pool import ModelPool
@@ -17,7 +17,7 @@ from fake import FakeBackend
 def pool(tmp_path, source, monkeypatch):
     """Return a pool whose models take 100 bytes each."""
     sizes = iter(range(0, 100_000, 100))
-    monkeypatch.setattr(model_pool, "_resident_bytes", lambda: next(sizes))
+    monkeypatch.setattr(process_memory, "resident_bytes", lambda: next(sizes))
 
     def make(n=3, **options):
         sources = {chr(ord("a") + i): source(FakeBackend(i)) for i in range(n)}

@@ -13,7 +13,8 @@ from nearsight.embedder.schedule import Measurement, PipelineCandidate, Schedule
 from nearsight.models import Backend, SeparableBackend
 from nearsight.models.runtimes import openvino
 from nearsight.models.runtimes.gpu_decode import GpuDecoder
-from nearsight.processor import free_memory_bytes, n_cores
+from nearsight.process_memory import free_bytes
+from nearsight.processor import n_cores
 
 # A processor that nothing was measured on yet: the default model on small images.
 _USUAL_SECONDS = 0.015
@@ -116,7 +117,7 @@ class Pipelines:
             other = replace(self, backend=backend, gpu_decoder=None)
             if not plan.n_processes:
                 return replace(other, n_threads=plan.n_threads).threads()
-            if plan.fits(backend.spec.size_bytes or 0, free_memory_bytes()):
+            if plan.fits(backend.spec.size_bytes or 0, free_bytes()):
                 return other.processes(plan)
         return None
 
@@ -126,7 +127,7 @@ class Pipelines:
             seconds_per_image=seconds_per_image,
             busy_share=busy_share,
             model_bytes=self.backend.spec.size_bytes or 0,
-            memory_bytes=free_memory_bytes(),
+            memory_bytes=free_bytes(),
         )
         return [self.processes(plan)] if plan.n_processes else []
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearsight import process_memory
 from nearsight.artifacts import replacing
 from nearsight.embedder import BATCH_SIZE, Embedder
 from nearsight.errors import FingerprintMismatchError, ImageError, InvalidParameterError, NearsightError
@@ -233,7 +232,7 @@ class ModelPool:
     def _load(self, alias: str) -> LoadedModel:
         if model := self._loaded.get(alias):
             return model
-        before = _resident_bytes()
+        before = process_memory.resident_bytes()
         try:
             backend = self.sources[alias].load()
             self._bind(alias, backend)
@@ -252,7 +251,7 @@ class ModelPool:
         # The first run allocates what later ones need.
         run([_blank()])
         lane = Lane(alias, run, _batch_size(backend))
-        n_bytes = max(0, _resident_bytes() - before)
+        n_bytes = max(0, process_memory.resident_bytes() - before)
         model = LoadedModel(alias, backend, lane, n_bytes, backend.spec.fingerprint.digest)
         self._loaded[alias] = model
         self._metrics.model_loads.labels(alias).inc()
@@ -291,7 +290,7 @@ class ModelPool:
         self._metrics.model_bytes.labels(model.alias).set(0)
         _log.info("unloaded the model %s", model.alias)
         gc.collect()
-        _return_memory()
+        process_memory.return_freed()
         return True
 
     def _bound(self) -> dict[str, dict[str, str]]:
@@ -369,18 +368,3 @@ def _blank() -> bytes:
     from nearsight.images.in_memory import from_array
 
     return from_array(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3), Limits())
-
-
-def _resident_bytes() -> int:
-    """Return the memory of this process; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _return_memory() -> None:
-    """Give what was freed back to the system, where the C library keeps it."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nearsight import process_memory
 from nearsight.errors import StorageError
-from nearsight.store.lance import compaction, maintenance, old_versions
+from nearsight.store.lance import maintenance, old_versions
 from nearsight.store.lance.old_versions import newest_version
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.lance.table import SharedTable
@@ -311,7 +312,7 @@ def test_compaction_refuses_what_has_no_room(low_levels, store, directory, monke
         ):
             store.optimize()
     with monkeypatch.context() as patched:
-        patched.setattr(compaction, "available_memory_bytes", lambda: 1000)
+        patched.setattr(process_memory, "free_bytes", lambda: 1000)
         with pytest.raises(StorageError, match=r"of memory, and 0\.0 MB are free\. Close other"):
             store.optimize()
         store.maintain()
@@ -329,14 +330,6 @@ def test_moving_refuses_what_has_no_room(directory, monkeypatch):
         store.optimize()
     assert len(in_the_rows(store)) == sum(value is not None for value in values)
     assert thumbnails(store) == dict(zip(names, values, strict=True))
-
-
-def test_what_memory_is_available(tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   64 kB\n")
-    assert compaction.available_memory_bytes(tmp_path / "meminfo") == 65536
-    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\n")
-    assert compaction.available_memory_bytes(tmp_path / "meminfo") is None
-    assert compaction.available_memory_bytes(tmp_path / "missing") is None
 
 
 @pytest.mark.slow

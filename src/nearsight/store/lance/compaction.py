@@ -7,10 +7,10 @@ whole table where rows are wide (https://github.com/lancedb/lancedb/issues/2325)
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import numpy as np
 
+from nearsight import process_memory
 from nearsight.errors import StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.manifest_file import UnknownLayoutError
@@ -124,6 +124,8 @@ class Compaction:
                     self._move(self.table, part)
                     self._last_fragments = None
                     version = self.table.version
+                # Else what each fragment took would add up.
+                process_memory.return_freed()
                 yield len(part)
 
     def _rows_at_the_end(self) -> list[Addresses]:
@@ -147,19 +149,10 @@ class Compaction:
         n_bytes = self.table.row_bytes() * len(rows)
         self.table.check_room(n_bytes)
         n_memory = _MERGE_MEMORY * n_bytes if self._move is merge_rows else _COPY_MEMORY_BYTES
-        available = available_memory_bytes()
-        if available is not None and n_memory > available:
+        free = process_memory.free_bytes()
+        if n_memory > free:
             raise StorageError(
                 f"{self.table.root}: compacting the next {len(rows):,} rows needs about {megabytes(n_memory)}"
-                f" of memory, and {megabytes(available)} are free. Close other programs, and run the same"
+                f" of memory, and {megabytes(free)} are free. Close other programs, and run the same"
                 " command again; what was compacted stays so."
             )
-
-
-def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return how much memory programs can still get, or None if the system does not say."""
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, ValueError, KeyError, IndexError):
-        return None

@@ -18,6 +18,9 @@ from nearsight.store.lance.platform_checks import check_machine, check_process
 _CLIENT = "lance_namespace_urllib3_client"
 _API = f"{_CLIENT}.api"
 
+# Searches of a million rows take as long as with a gigabyte.
+_METADATA_BYTES = 128 * 2**20
+
 # Before Python 3.12, LanceDB takes `override` from this package, which reads byte code to find the class of
 # each method: a third of the time of the import. From 3.12 on it takes that of `typing`, without checks.
 _OVERRIDES = "overrides"
@@ -46,6 +49,14 @@ def import_lancedb() -> Any:
     import lancedb
 
     return lancedb
+
+
+def new_session() -> Any:
+    """Return a session of LanceDB that keeps less in memory of what it read from files.
+
+    By itself it keeps up to a gigabyte of where the columns of fragments lie.
+    """
+    return import_lancedb().Session(metadata_cache_size_bytes=_METADATA_BYTES)
 
 
 def found_by(query: Any) -> pa.Table:

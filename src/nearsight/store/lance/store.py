@@ -22,7 +22,7 @@ from nearsight.store.lance import binary_columns, index_reach, maintenance
 from nearsight.store.lance.arrow import hits_by_query, is_storable, public_batch, public_schema, stored_rows
 from nearsight.store.lance.binary_columns import BinaryColumns, binary_names
 from nearsight.store.lance.compaction import Writing
-from nearsight.store.lance.engine import import_lancedb
+from nearsight.store.lance.engine import import_lancedb, new_session
 from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.index_reach import LocalReachFile, Reach, ReachFile, vector_index
 from nearsight.store.lance.nearest import nearest
@@ -389,5 +389,5 @@ def check_columns(rows: SharedTable, schema: pa.Schema, what: str) -> None:
 
 def _tables(directory: Path, lancedb: Any, doing: str) -> LanceTables:
     with translated(directory, doing):
-        connection = lancedb.connect(directory, read_consistency_interval=None)
+        connection = lancedb.connect(directory, read_consistency_interval=None, session=new_session())
     return LanceTables(directory, connection, ReadersLock(directory / _IN_USE_LOCK))

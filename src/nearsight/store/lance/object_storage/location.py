@@ -12,7 +12,7 @@ from nearsight.object_storage.lease import TTL_S, Lease
 from nearsight.settings import files_directory
 from nearsight.store.lance import index_reach
 from nearsight.store.lance.binary_columns import BinaryColumns
-from nearsight.store.lance.engine import import_lancedb
+from nearsight.store.lance.engine import import_lancedb, new_session
 from nearsight.store.lance.object_storage.address import (
     ObjectAddress,
     open_bucket,
@@ -108,7 +108,10 @@ class ObjectLocation:
         lancedb = import_lancedb()
         try:
             connection = lancedb.connect(
-                f"{address.url}/{name}", storage_options=options, read_consistency_interval=None
+                f"{address.url}/{name}",
+                storage_options=options,
+                read_consistency_interval=None,
+                session=new_session(),
             )
         except Exception as error:
             raise self._bucket.error("opening the collection", error) from error
