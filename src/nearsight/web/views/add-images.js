@@ -99,7 +99,10 @@ function JobCard({ job: first, collection, changed }) {
 }
 
 function resultText(result) {
-  const parts = ["added", "updated", "unchanged", "removed"].filter((key) => result[key]).map((key) => `${number(result[key])} ${key}`);
+  const same = result.same_content ?? 0;
+  const counts = { ...result, added: result.added - same, "more files with the same content": same };
+  const shown = ["added", "more files with the same content", "updated", "unchanged", "removed"];
+  const parts = shown.filter((key) => counts[key]).map((key) => `${number(counts[key])} ${key}`);
   const skipped = Object.entries(result.skipped ?? {}).map(([kind, n]) => `${n} ${kind}`);
   return `${parts.join(", ") || "nothing new"}${skipped.length ? `; passed over: ${skipped.join(", ")}` : ""}.`;
 }
