@@ -114,6 +114,20 @@ def test_the_same_items(remote, local):
     assert remote.info()["images"] == 6
 
 
+def test_many_thumbnails_are_one_request_a_page(address, local, monkeypatch):
+    monkeypatch.setattr(operations, "_THUMBNAILS", 4)
+    some = [item.id for item in local.items()]
+    with Client(address) as client:
+        requests, run = [], client._answer
+        monkeypatch.setattr(client, "_answer", lambda request: requests.append(request) or run(request))
+        collection = client.collection("photos")
+        assert collection.thumbnails(some) == local.thumbnails(some)
+        assert [request.json["ids"] for request in requests] == [some[:4], some[4:]]
+        assert collection.thumbnails([]) == {}
+        with pytest.raises(UnknownIdError, match="f" * 32):
+            collection.thumbnails([*some, "f" * 32])
+
+
 def test_many_vectors_are_one_request_a_page(address, local, monkeypatch):
     monkeypatch.setattr(operations, "_PAGE", 4)
     some = [item.id for item in local.items()]

@@ -348,6 +348,18 @@ def test_many_vectors_in_the_order_of_their_ids(client, photos):
     assert client.post(route, json={"ids": asked * 501}).status_code == 422
 
 
+def test_many_thumbnails_in_the_order_of_their_ids(client, photos):
+    asked = [photos[3], photos[1][:8], photos[3]]
+    route = f"{ROUTE}/photos/items/thumbnails"
+    items = client.post(route, json={"ids": asked}).json()["items"]
+    assert [item["id"] for item in items] == [photos[3], photos[1], photos[3]]
+    for item in items:
+        alone = client.get(f"{ROUTE}/photos/items/{item['id']}/thumbnail").content
+        assert base64.b64decode(item["thumbnail"]) == alone
+    assert client.post(route, json={"ids": ["f" * 32]}).status_code == 404
+    assert client.post(route, json={"ids": asked * 334}).status_code == 422
+
+
 def test_the_very_same_object_comes_first(client, photos, jpeg):
     pytest.importorskip("cv2")
     collection = Collection.open(client.service.catalog.directory("photos"), model=FakeBackend())

@@ -75,6 +75,12 @@ class VectorsRequest(RequestBody):
     encoding_format: Literal["float", "base64"] = "float"
 
 
+class ThumbnailsRequest(RequestBody):
+    """Images by their ids."""
+
+    ids: list[str] = Field(max_length=MAX_PAGE)
+
+
 class NamedImages(RequestBody):
     """Images by their ids, or by a filter."""
 
@@ -273,6 +279,22 @@ async def get_vectors(request: Request, name: str, body: VectorsRequest) -> Resp
             vectors = [base64.b64encode(np.asarray(each, "<f4").tobytes()).decode() for each in vectors]
         items = [{"id": id, "vector": each} for id, each in zip(ids, vectors, strict=True)]
         return orjson.dumps({"items": items}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    return Response(await service.in_thread(read), media_type="application/json")
+
+
+@router.post("/items/thumbnails", dependencies=[requires("read")])
+async def get_thumbnails(request: Request, name: str, body: ThumbnailsRequest) -> Response:
+    """Return the thumbnails of many images, JPEGs in base64, in the order of their ids; null for none."""
+    service: Service = request.app.state.service
+
+    def read() -> bytes:
+        collection = service.catalog.open(name)
+        ids = whole_ids(collection, body.ids)
+        found = {
+            id: base64.b64encode(data).decode() for id, data in collection.thumbnails(list(set(ids))).items()
+        }
+        return orjson.dumps({"items": [{"id": id, "thumbnail": found.get(id)} for id in ids]})
 
     return Response(await service.in_thread(read), media_type="application/json")
 

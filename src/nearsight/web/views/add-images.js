@@ -100,9 +100,9 @@ function JobCard({ job: first, collection, changed }) {
 
 function resultText(result) {
   const same = result.same_content ?? 0;
-  const counts = { ...result, added: result.added - same, "more files with the same content": same };
-  const shown = ["added", "more files with the same content", "updated", "unchanged", "removed"];
-  const parts = shown.filter((key) => counts[key]).map((key) => `${number(counts[key])} ${key}`);
+  const { added, updated, unchanged, removed } = result;
+  const counts = { added: added - same, "more files with the same content": same, updated, unchanged, removed };
+  const parts = Object.entries(counts).filter(([, n]) => n).map(([words, n]) => `${number(n)} ${words}`);
   const skipped = Object.entries(result.skipped ?? {}).map(([kind, n]) => `${n} ${kind}`);
   return `${parts.join(", ") || "nothing new"}${skipped.length ? `; passed over: ${skipped.join(", ")}` : ""}.`;
 }

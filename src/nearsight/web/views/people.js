@@ -38,7 +38,7 @@ export function People({ collection, query, selection }) {
       explanation="Faces are found and grouped by person, on this machine. They are personal data: look for them only in images where you may.">
     ${result && html`<${Options} id="names" values=${result.names} />
       <${Failure} error=${state.error} />
-      ${(state.done || change) && html`<${LastChange} text=${state.done} undo=${change && undo} label=${`Undo ${change?.action}`} />`}
+      ${(state.done || change) && html`<${LastChange} text=${state.done ?? `Last: ${change.action}.`} undo=${change && undo} label=${`Undo ${change?.action}`} />`}
       ${query.person ? html`<${Person} key=${query.person} ...${shared} id=${query.person} tab=${query.tab ?? "images"} selection=${selection} />`
         : html`<${Everybody} ...${shared} ...${{ result, shows }} show=${(part) => setShows({ ...shows, ...part })} again=${analysis.start} />`}
       ${forgets && html`<${ForgetDialog} ...${forgets} close=${() => setForgets()} act=${act} />`}`}
