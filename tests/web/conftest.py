@@ -119,6 +119,11 @@ class PageService:
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx2.Client(base_url=self.url, timeout=300)
 
+    def new_collection(self, name: str) -> None:
+        """Make a collection, in the place of that of a test's first try."""
+        self.client.delete(f"/v1/collections/{name}")
+        self.client.post("/v1/collections", json={"name": name}).raise_for_status()
+
     def stop(self) -> None:
         self.client.close()
         self._server.should_exit = True

@@ -25,11 +25,11 @@ def encoded(image):
     return file.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wardrobe(page_service, finish):
     """Images with metadata, a near-duplicate, and the results of the analyses that need nothing else."""
     client = page_service.client
-    client.post("/v1/collections", json={"name": "wardrobe"}).raise_for_status()
+    page_service.new_collection("wardrobe")
     images = {f"{n:02}.png": texture(160, 120, n) for n in range(12)}
     images["small.png"] = images["00.png"].resize((120, 90), Image.Resampling.BICUBIC)
     files = [("image", (name, encoded(image), "image/png")) for name, image in images.items()]

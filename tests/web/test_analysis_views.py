@@ -15,11 +15,11 @@ def encoded(image):
     return file.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def album(page_service, finish):
     """Twenty-four images and a smaller copy of one; every analysis has run."""
     client = page_service.client
-    client.post("/v1/collections", json={"name": "album"}).raise_for_status()
+    page_service.new_collection("album")
     images = {f"{n:02}.png": texture(240, 180, n) for n in range(24)}
     files = [("image", (name, encoded(image), "image/png")) for name, image in images.items()]
     small = images["00.png"].resize((160, 120))

@@ -34,11 +34,11 @@ def png(color, size=(60, 44)):
     return encoded(Image.new("RGB", size, color))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def colors(page_service):
     """A collection of forty images: shades of red and of blue."""
     client = page_service.client
-    client.post("/v1/collections", json={"name": "colors"}).raise_for_status()
+    page_service.new_collection("colors")
     for kind, shade in (("red", lambda n: (250 - n, 2 * n, 0)), ("blue", lambda n: (0, 2 * n, 250 - n))):
         images = {f"{kind}{n:02}.png": png(shade(n)) for n in range(20)}
         add(client, "colors", images)
@@ -152,7 +152,7 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
 
 def test_a_collection_that_moves_is_searched_by_either_model(page, page_service):
     client = page_service.client
-    client.post("/v1/collections", json={"name": "moving"}).raise_for_status()
+    page_service.new_collection("moving")
     images = {f"{n:02}.png": encoded(texture(60, 44, n)) for n in range(60)}
     for start in (0, 30):
         add(client, "moving", dict([*images.items()][start : start + 30]))
@@ -189,7 +189,7 @@ def test_a_collection_that_moves_is_searched_by_either_model(page, page_service)
 
 
 def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):
-    page_service.client.post("/v1/collections", json={"name": "uploads"}).raise_for_status()
+    page_service.new_collection("uploads")
     page.goto("#/uploads/add")
     page.get_by_label("Choose images").set_input_files(
         [
@@ -205,7 +205,7 @@ def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):
 def test_a_folder_that_is_being_added_is_seen_among_the_images(page, page_service, monkeypatch):
     client, table = page_service.client, page_service.service.jobs.table
     (page_service.root / "archive").mkdir(parents=True, exist_ok=True)
-    client.post("/v1/collections", json={"name": "growing"}).raise_for_status()
+    page_service.new_collection("growing")
     # The test is who moves the jobs on.
     start = table.claim
     monkeypatch.setattr(table, "claim", lambda: None)

@@ -38,7 +38,7 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     for seed in range(30):
         save(root / f"good/{seed}.png", fabric(seed))
     (root / "today").mkdir()
-    client.post("/v1/collections", json={"name": "line"}).raise_for_status()
+    page_service.new_collection("line")
 
     # Fit on the good folder, with progress; the facts of the collection come after the first words.
     late = []

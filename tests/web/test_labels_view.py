@@ -14,11 +14,11 @@ pytestmark = pytest.mark.slow
 COLORS = {"warm": (220, 90, 40), "cold": (40, 80, 220)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def truth(page_service):
     """What the sixty images of the collection show, by id."""
     client = page_service.client
-    client.post("/v1/collections", json={"name": "shelf"}).raise_for_status()
+    page_service.new_collection("shelf")
     truth = {}
     for start in range(0, 60, 20):
         labels = ["warm", "cold"] * 10

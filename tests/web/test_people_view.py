@@ -59,7 +59,7 @@ def test_people_are_found_named_corrected_hidden_and_forgotten(page, page_servic
     if not is_available():
         pytest.skip("needs the face models")
     images = photographs()
-    page_service.client.post("/v1/collections", json={"name": "portraits"}).raise_for_status()
+    page_service.new_collection("portraits")
     upload(page_service, images[:5], 0)
     page.goto("#/portraits/people")
     page.get_by_role("button", name="Find faces").click()

@@ -19,11 +19,11 @@ def product(seed):
     return file.getvalue()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shop(page_service):
     """Nine products in three categories, with prices; two of three are in stock."""
     client = page_service.client
-    client.post("/v1/collections", json={"name": "shop"}).raise_for_status()
+    page_service.new_collection("shop")
     ids = []
     for number in range(9):
         files = [("image", (f"{100 + number}.png", product(number), "image/png"))]

@@ -183,7 +183,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _ImageParts:
     """The images that can be used, by what they are for.
 
     Attributes
@@ -254,7 +254,7 @@ def _divided(
     *,
     known_only: bool,
     random_state: int,
-) -> _Parts:
+) -> _ImageParts:
     """Embed the images, and divide those that can be used."""
     # What a folder named test holds is never learned from, so that one view of it is enough.
     is_judge = [folder.has_split and split == "test" for split in folder.splits]
@@ -273,12 +273,12 @@ def _divided(
             "too few to choose settings by; give five different images or more of each class. "
             "Near-duplicates count as one"
         )
-    return _Parts(folder, failed, names, data, is_test, of_fitted, divisions)
+    return _ImageParts(folder, failed, names, data, is_test, of_fitted, divisions)
 
 
 def _with_layers(
-    parts: _Parts, entry: ModelEntry, dim: int | None, n_map_views: int, **options: Any
-) -> "tuple[TrainedLayers, _Parts]":
+    parts: _ImageParts, entry: ModelEntry, dim: int | None, n_map_views: int, **options: Any
+) -> "tuple[TrainedLayers, _ImageParts]":
     """Train layers; return them, and the images with the features of the network that is better."""
     from nearsight.training.backbone.depth import Options, train_layers
 
