@@ -46,7 +46,7 @@ from nearsight import Collection, Embedder, load_model
 from nearsight.embedder.plan import Plan, choose_plan
 from nearsight.images import decode, find
 from nearsight.models.preprocess import Preprocessing
-from nearsight.processor import free_memory_bytes
+from nearsight.process_memory import free_bytes
 
 SIZES = {"640x480": (640, 480), "12 Mpx": (4000, 3000)}
 PEER_BATCH = 32
@@ -196,7 +196,7 @@ def measure(folder: Path, warm: Path, cache_dir: Path, onnx_file: Path, rounds: 
         seconds_per_image=1 / one_core.rate(),
         busy_share=0.0,
         model_bytes=backend.spec.size_bytes or 0,
-        memory_bytes=free_memory_bytes(),
+        memory_bytes=free_bytes(),
     )
     # Few cores would have no processes; one each shows what they cost.
     n_processes = plan.n_processes if n_cores > 4 else n_cores
