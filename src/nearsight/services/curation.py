@@ -78,7 +78,7 @@ def write_issues(file: Path, audit: "Audit") -> int:
     """
     of_all = [kind for kind in KINDS if 1 < audit.n_images == audit.counts.get(kind)]
     rows = [
-        ["", kind, "", f"each of the {audit.n_images:,} images: that is how this set is", ""]
+        ["", kind, "", f"each of the {audit.n_images:,} images has it, so it is a property of the set", ""]
         for kind in of_all
     ]
     rows += [
