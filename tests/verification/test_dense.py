@@ -16,7 +16,7 @@ from nearsight.verification.dense import (
     gray_thumbnail,
     register,
 )
-from nearsight.verification.dense.affine import pixel_grid, smoothed, warp
+from nearsight.verification.dense.affine import pixel_grid, smoothed, warp, warp_weights
 from nearsight.verification.dense.pose_search import _poses, _symmetries, _turns
 from nearsight.verification.dense.refinement import _gauss_newton_step, _inverse_matrix, gradients_of
 
@@ -231,6 +231,16 @@ def test_each_pose_moves_pixels_as_its_matrix_says():
     transforms = np.concatenate([inverse, np.zeros((len(inverse), 2, 1))], axis=2).astype(np.float32)
     values, inside = warp(image.reshape(1, 12, 12).repeat(len(transforms), 0), transforms)
     assert np.allclose(products.ravel(), (values * inside) @ other, atol=1e-3)
+
+
+def test_a_product_with_weights_warps_as_pixels_do():
+    rng = np.random.default_rng(3)
+    images = rng.uniform(0, 255, (4, 16, 16)).astype(np.float32)
+    transform = np.array([[0.9, -0.5, 0.2], [0.6, 1.1, -0.3]], np.float32)
+    values, inside = warp(images, transform[None].repeat(4, 0))
+    assert 0 < inside.mean() < 1
+    warped = images.reshape(4, -1) @ warp_weights(transform, 16)
+    np.testing.assert_allclose(warped, values * inside, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("spread_px", [0.7, 3.0, 6.0, 12.5])

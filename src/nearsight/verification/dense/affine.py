@@ -59,19 +59,8 @@ def warp(images: Floats, transforms: Floats) -> tuple[Floats, Floats]:
         1 where the position lies in the image, else 0.
     """
     n, side, _ = images.shape
-    # From -1..1 to pixels.
-    in_pixels = transforms * np.float32(side / 2)
-    in_pixels[:, :, 2] += side / 2 - 0.5
-    positions = (in_pixels.reshape(2 * n, 3) @ pixel_grid(side)).reshape(n, 2, -1)
-    fraction = np.clip(positions, 0, side - 1.001)
-    positions -= fraction
-    is_near = np.abs(positions, out=positions) <= 0.001
-    inside = is_near[:, 0] & is_near[:, 1]
-    # Whole numbers below 2**24 are exact in float32, and need no slow conversion of every step.
-    whole = np.trunc(fraction, out=positions)
-    fraction -= whole
+    corner, fraction, inside = _sources(transforms, side)
     fx, fy = fraction[:, 0], fraction[:, 1]
-    corner = (whole[:, 1] * np.float32(side) + whole[:, 0]).astype(np.intp)
     corner += (np.arange(n) * side**2)[:, None]
     flat = images.ravel()
     top, right = flat.take(corner), flat[1:].take(corner)
@@ -84,3 +73,40 @@ def warp(images: Floats, transforms: Floats) -> tuple[Floats, Floats]:
     bottom *= fy
     top += bottom
     return top, inside.astype(np.float32)
+
+
+def warp_weights(transform: Floats, side: int) -> Floats:
+    """Return the (side², side²) weights of an image's pixels in those of the image warped, 0 outside.
+
+    A product with them is what `warp` computes, for a linear function of many warped images.
+    """
+    [corner], [(fx, fy)], [inside] = _sources(transform[None], side)
+    weights, column = np.zeros((side**2, side**2), np.float32), np.arange(side**2)
+    for step, x, y in ((0, 1 - fx, 1 - fy), (1, fx, 1 - fy), (side, 1 - fx, fy), (side + 1, fx, fy)):
+        weights[corner + step, column] = x * y * inside
+    return weights
+
+
+def _sources(transforms: Floats, side: int) -> tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]:
+    """Return the upper left of the four pixels that make up each warped pixel, and where it lies among them.
+
+    Returns
+    -------
+    corner : ndarray of shape (n, side²), int
+    fraction : ndarray of shape (n, 2, side²), float32
+    inside : ndarray of shape (n, side²), bool
+    """
+    n = len(transforms)
+    # From -1..1 to pixels.
+    in_pixels = transforms * np.float32(side / 2)
+    in_pixels[:, :, 2] += side / 2 - 0.5
+    positions = (in_pixels.reshape(2 * n, 3) @ pixel_grid(side)).reshape(n, 2, -1)
+    fraction = np.clip(positions, 0, side - 1.001)
+    positions -= fraction
+    is_near = np.abs(positions, out=positions) <= 0.001
+    inside = is_near[:, 0] & is_near[:, 1]
+    # Whole numbers below 2**24 are exact in float32, and need no slow conversion of every step.
+    whole = np.trunc(fraction, out=positions)
+    fraction -= whole
+    corner = (whole[:, 1] * np.float32(side) + whole[:, 0]).astype(np.intp)
+    return corner, fraction, inside

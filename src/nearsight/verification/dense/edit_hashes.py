@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from nearsight.verification.dense.affine import Floats, downscale, warp
+from nearsight.verification.dense.affine import Floats, downscale, warp_weights
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
 #: The first hashes of `edit_hashes` that are of neither crops nor turns: the image, and its mirror image.
@@ -66,13 +66,9 @@ def _edited_waves() -> Floats:
     """Return the (pixels, edits, 63) amplitudes that a pixel adds to each frequency, after each edit."""
     side = SIDE_PX // _DOWNSCALING
     dots = np.eye(side**2, dtype=np.float32).reshape(-1, side, side)
-    amplitudes = []
-    for transform in _edit_transforms():
-        values, inside = warp(dots, transform[None].repeat(len(dots), 0))
-        edited = (values * inside).reshape(dots.shape)
-        low = scipy.fft.dctn(edited, axes=(1, 2), norm="ortho")[:, :_N_FREQUENCIES, :_N_FREQUENCIES]
-        amplitudes.append(low.reshape(len(dots), -1)[:, 1:])
-    return np.stack(amplitudes, axis=1)
+    low = scipy.fft.dctn(dots, axes=(1, 2), norm="ortho")[:, :_N_FREQUENCIES, :_N_FREQUENCIES]
+    waves = low.reshape(len(dots), -1)[:, 1:]
+    return np.stack([warp_weights(transform, side) @ waves for transform in _edit_transforms()], axis=1)
 
 
 def _edit_transforms() -> Floats:

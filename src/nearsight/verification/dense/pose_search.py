@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.verification.dense.affine import Floats, downscale, pixel_grid, warp
+from nearsight.verification.dense.affine import Floats, downscale, pixel_grid, warp, warp_weights
 from nearsight.verification.dense.thumbnails import SIDE_PX, Pixels
 
 # 240 poses: turned in steps of 15 degrees, mirrored or not, at five scales. The first image is turned by less
@@ -76,13 +76,8 @@ def _turns() -> tuple[Floats, Floats]:
     turn = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
     turns = np.concatenate([scale * turn for scale in _SCALES])
     inverse = np.concatenate([np.linalg.inv(turns), np.zeros((len(turns), 2, 1))], axis=2).astype(np.float32)
-    n_pixels = _CANVAS_PX**2
-    matrix = np.empty((n_pixels, len(turns), n_pixels), np.float32)
-    dots = np.eye(n_pixels, dtype=np.float32).reshape(n_pixels, _CANVAS_PX, _CANVAS_PX)
-    for i, transform in enumerate(inverse):
-        values, inside = warp(dots, transform[None].repeat(n_pixels, 0))
-        matrix[:, i] = values * inside
-    return matrix.reshape(n_pixels, -1), turns.astype(np.float32)
+    matrix = np.stack([warp_weights(transform, _CANVAS_PX) for transform in inverse], axis=1)
+    return matrix.reshape(_CANVAS_PX**2, -1), turns.astype(np.float32)
 
 
 @cache
