@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from nearsight import Collection
-from nearsight.analyses.duplicates import N_STEPS
+from nearsight.analyses.duplicate_groups import N_STEPS
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.progress import told_to
 

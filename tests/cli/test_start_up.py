@@ -41,19 +41,27 @@ def test_commands_that_embed_nothing_load_no_analysis_and_no_runtime(indexed, wo
     assert imported(words, ("sklearn", "scipy", "joblib", "onnxruntime", "onnx", "sqlglot"), env) == ""
 
 
-def test_the_service_and_its_jobs_load_no_analysis_library_before_one_runs():
-    pytest.importorskip("fastapi")
-    modules = "nearsight.server.app, nearsight.services.job_worker, nearsight.services.analysis_jobs"
+@pytest.mark.parametrize(
+    ("modules", "extra"),
+    [
+        (("server.app", "services.job_worker", "services.analysis_jobs"), "fastapi"),
+        (("training", "services.training", "services.evaluation", "services.monitor"), "numpy"),
+    ],
+)
+def test_no_analysis_library_is_loaded_before_an_analysis_runs(modules, extra):
+    pytest.importorskip(extra)
     heavy = (
         "sklearn",
         "scipy.sparse",
         "scipy.stats",
         "scipy.ndimage",
+        "scipy.linalg",
         "umap",
         "onnxruntime",
         "lancedb",
         "torch",
     )
-    program = f"import sys, {modules}; print([name for name in {heavy!r} if name in sys.modules])"
+    names = ", ".join(f"nearsight.{module}" for module in modules)
+    program = f"import sys, {names}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,8 +8,8 @@ from pathlib import PurePath
 import numpy as np
 
 from nearsight.analyses.coverage import Coverage, coverage
-from nearsight.analyses.duplicate_groups import DuplicateGroup
-from nearsight.analyses.duplicates import N_STEPS, find_duplicates
+from nearsight.analyses.duplicate_groups import N_STEPS, DuplicateGroup
+from nearsight.analyses.duplicates import find_duplicates
 from nearsight.analyses.image_quality import (
     COMMON_SHARE,
     KINDS,
@@ -18,7 +18,7 @@ from nearsight.analyses.image_quality import (
     measure_thumbnails,
 )
 from nearsight.analyses.label_check import check_labeled_images
-from nearsight.analyses.labeled_images import LabeledImages
+from nearsight.analyses.labeled_images import SPLIT_FOLDERS, LabeledImages
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, read_vectors
 from nearsight.errors import InvalidParameterError
@@ -34,11 +34,6 @@ ISSUE_KINDS = (
     "unreadable", *KINDS, "outlier", "uncovered", "duplicate", "leak", "label_conflict", "wrong_label",
     "doubtful_label", "rare_class",
 )  # fmt: skip
-#: What folders of a split are called, and what is meant.
-SPLIT_FOLDERS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "dev": "validation",
-    "validation": "validation", "test": "test", "testing": "test", "holdout": "test",
-}  # fmt: skip
 _N_NEIGHBORS = 5
 _MAX_REFERENCES = 5000
 # A class of fewer images than this share of the median class is rare.

@@ -7,6 +7,10 @@ from nearsight.collection import Item
 from nearsight.estimators.conformal import Threshold
 from nearsight.verification import dense
 
+#: Steps of `find_duplicates`: vectors, thumbnails and their hashes are read; vectors, hashes and pixels are
+#: compared, and pixels on plain grounds, which are measured first; and the duplicates: edges, losses, pairs.
+#: Images of `distinct_where` are compared by vectors and by hashes once more.
+N_STEPS = 11
 # A higher expected rate is worth a warning; of 1,654 photographs, 0.1 % had a false match.
 _DOUBTFUL_RATE = 0.02
 

@@ -8,7 +8,7 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from nearsight.analyses.duplicate_groups import DuplicateGroup, Duplicates, Leak, is_doubtful
+from nearsight.analyses.duplicate_groups import N_STEPS, DuplicateGroup, Duplicates, Leak, is_doubtful
 from nearsight.analyses.gray_thumbnails import MIN_SHOWN, bar, read_edit_hashes, read_gray_thumbnails
 from nearsight.analyses.kept_file import kept_file
 from nearsight.analyses.kept_image import FILE_COLUMNS, KeptImageChoice
@@ -21,11 +21,6 @@ from nearsight.estimators.duplicates import NearDuplicates, PairVerifier, pair_c
 from nearsight.parallel import WorkerPool
 from nearsight.progress import steps
 from nearsight.verification import dense
-
-#: Steps of `find_duplicates`: vectors, thumbnails and their hashes are read; vectors, hashes and pixels are
-#: compared, and pixels on plain grounds, which are measured first; and the duplicates: edges, losses, pairs.
-#: Images of `distinct_where` are compared by vectors and by hashes once more.
-N_STEPS = 11
 
 # The doubt about every pair of a doubtful run; see `Duplicates.is_doubtful`.
 _DOUBTFUL_RUN = "many images of this collection agree almost as well as duplicates do"

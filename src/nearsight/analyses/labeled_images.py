@@ -17,6 +17,11 @@ from nearsight.images import Limits, find
 from nearsight.images.path_encoding import is_url
 from nearsight.text_format import nfc
 
+#: What folders of a split are called, and what is meant.
+SPLIT_FOLDERS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "dev": "validation",
+    "validation": "validation", "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
 #: What to do with an image that has two labels under two names.
 Contradictions = Literal["raise", "drop"]
 _MAX_SHOWN = 5

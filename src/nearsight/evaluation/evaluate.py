@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.analyses.duplicates import find_duplicates
 from nearsight.collection import Collection
 from nearsight.embedder import Embedder, Embeddings, KnownVectors
 from nearsight.errors import InvalidParameterError, NearsightError
@@ -53,6 +52,9 @@ def duplicate_groups(collection: Collection, paths: Sequence[str]) -> NDArray[np
         It holds the images.
     paths : sequence of str
     """
+    # Loads scikit-learn, which others do not need.
+    from nearsight.analyses.duplicates import find_duplicates
+
     ids = {path: item.id for item in collection.items() for path in item.paths}
     kept = {item.id: group.keep.id for group in find_duplicates(collection).groups for item in group.items}
     names = [kept.get(ids[path], ids[path]) if path in ids else path for path in paths]

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nearsight.analyses.audit import SPLIT_FOLDERS
+from nearsight.analyses.labeled_images import SPLIT_FOLDERS
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, find
 from nearsight.text_format import nfc

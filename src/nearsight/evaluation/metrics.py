@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.classification import heads
-from nearsight.estimators.classification.temperature_scaling import fit_temperature, log_loss
 from nearsight.estimators.neighbors import highest, nearest_neighbors, similarity_blocks, unit_length
 
 Floats = NDArray[np.floating]
@@ -180,6 +178,10 @@ def probe_accuracy(X: Floats, task: Task) -> NDArray[np.float64]:
     X : ndarray of shape (n, d)
     task : Task
     """
+    # Loads scikit-learn, which others do not need.
+    from nearsight.estimators.classification import heads
+    from nearsight.estimators.classification.temperature_scaling import fit_temperature, log_loss
+
     points: NDArray[np.float64] = unit_length(np.asarray(X, np.float32)).astype(np.float64)
     right = np.full(len(task.queries), np.nan)
     for fitted, queries in _folds(task):

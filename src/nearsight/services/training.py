@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from nearsight import evaluation, images
-from nearsight.analyses.duplicates import N_STEPS
+from nearsight.analyses.duplicate_groups import N_STEPS
 from nearsight.artifacts import exported
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.evaluation import LabeledFolder
@@ -166,8 +165,7 @@ def _groups(
             return evaluation.duplicate_groups(collection, labeled.paths)
     judges = [path for path, split in zip(labeled.paths, labeled.splits, strict=True) if split == "test"]
     others = [path for path, split in zip(labeled.paths, labeled.splits, strict=True) if split != "test"]
-    # The collection's own model is not used; with a GPU, it would decode otherwise.
-    options |= {"model": embedder.network.base.id, "device": "cpu", "embedder": embedder.vector_embedder()}
+    options["embedder"] = embedder.vector_embedder()
     with ExitStack() as stack:
         with embedder.one_bar(len(labeled.paths)):
             collection, _ = stack.enter_context(temporary_collection(others, **options))
@@ -195,9 +193,10 @@ def things(edges: NDArray[np.integer], groups: NDArray[np.integer]) -> NDArray[n
     first_of_group = np.unique(groups, return_index=True, return_inverse=True)
     rows = np.concatenate([edges[:, 0], np.arange(n)])
     columns = np.concatenate([edges[:, 1], first_of_group[1][first_of_group[2]]])
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
-    numbers: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
-    return numbers
+    graph = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
+    numbers: NDArray[np.intp]
+    _, numbers = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    return numbers.astype(np.intp)
 
 
 def _from_pairs(folder: Path, table: Path) -> tuple[LabeledFolder, NDArray[np.intp]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
 from nearsight.errors import InvalidParameterError
 
@@ -57,7 +57,7 @@ class ClassScatter:
     y : array-like of shape (n,), int
         Class of each vector.
     precision : type
-        Of all that is computed: float32 takes half the time, enough to compare settings.
+        Of all that is computed: float32 takes half the time and memory.
 
     Raises
     ------
@@ -161,7 +161,7 @@ class ClassScatter:
         factor = self._factor(shrinkage)
         between = self._between(factor)
         # Of the whitened vectors.
-        [divide] = linalg.get_lapack_funcs(("sygst",), (self._total, factor))
+        [divide] = scipy.linalg.get_lapack_funcs(("sygst",), (self._total, factor))
         total = divide(self._total, factor, lower=1)[0]
         total = np.tril(total) + np.tril(total, -1).T
         directions: Floats
@@ -194,7 +194,7 @@ class ClassScatter:
         """Return the Cholesky factor of the shrunken covariance within classes."""
         covariance = (1 - shrinkage) * self._within
         covariance.flat[:: len(covariance) + 1] += shrinkage * self._mean_variance
-        factor: Floats = linalg.cholesky(covariance, lower=True, check_finite=False)
+        factor: Floats = scipy.linalg.cholesky(covariance, lower=True, check_finite=False)
         return factor
 
     def _between(self, factor: Floats) -> Floats:
@@ -281,7 +281,7 @@ class Turn:
     @classmethod
     def onto(cls, X: Floats) -> "tuple[Turn, Floats]":
         """Return the turn after which n < d vectors lie in the first n numbers, and these numbers."""
-        (reflections, factors), turned = linalg.qr(X.T, mode="raw", check_finite=False)
+        (reflections, factors), turned = scipy.linalg.qr(X.T, mode="raw", check_finite=False)
         return cls(reflections, factors), turned.T
 
     def apply(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -295,7 +295,7 @@ class Turn:
         return self._multiplied(padded, "N")
 
     def _multiplied(self, X: NDArray[Any], direction: str) -> NDArray[Any]:
-        multiply = linalg.lapack.sormqr if X.dtype == np.float32 else linalg.lapack.dormqr
+        multiply = scipy.linalg.lapack.sormqr if X.dtype == np.float32 else scipy.linalg.lapack.dormqr
         columns = np.array(X.T, order="F")
         reflections, factors = (part.astype(X.dtype, copy=False) for part in (self.reflections, self.factors))
         arguments = ("L", direction, reflections, factors, columns)
@@ -306,7 +306,7 @@ class Turn:
 
 def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> NDArray[Any]:
     """Multiply by the inverse of a lower triangular matrix."""
-    solved: NDArray[Any] = linalg.solve_triangular(
+    solved: NDArray[Any] = scipy.linalg.solve_triangular(
         factor, right, lower=True, trans=int(transposed), check_finite=False
     )
     return solved
@@ -316,6 +316,6 @@ def _largest_axes(scatter: Floats, n: int) -> Floats:
     """Return up to n principal axes of a scatter matrix, the largest first."""
     d = len(scatter)
     n = min(max(n, 1), d)
-    vectors = linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)[1]
+    vectors = scipy.linalg.eigh(scatter, subset_by_index=(d - n, d - 1), check_finite=False)[1]
     axes: Floats = vectors.T[::-1]
     return axes

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
-from nearsight.estimators.classification import heads
 from nearsight.estimators.neighbors import nearest_neighbors, unit_length
 
 Floats = NDArray[np.floating]
@@ -176,6 +175,9 @@ def _mmd(kernel: NDArray[np.float64], is_new: NDArray[np.bool_]) -> NDArray[np.f
 
 def _left_out_auc(points: NDArray[np.float64], is_new: NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve of a ridge classifier, each image left out in turn."""
+    # Loads scikit-learn.
+    from nearsight.estimators.classification import heads
+
     targets = is_new[:, None].astype(np.float64)
     scores = heads.Ridge(unit_length(points)).left_out(targets, _RIDGE)[:, 0]
     new, known = scores[is_new], np.sort(scores[~is_new])
