@@ -10,6 +10,7 @@ from nearsight.progress import steps, told_to
 from nearsight.services.training import labeled_images, n_steps
 from nearsight.training import feature_embedder, train
 from nearsight.training.augmentation import ViewsBackend
+from nearsight.training.network_features import FeatureNetwork
 
 
 @pytest.fixture
@@ -27,18 +28,21 @@ def folder(stripes, tmp_path):
 
 
 def test_no_view_is_embedded_twice_and_the_model_is_the_same(folder, small_network, monkeypatch):
-    n_views = []
-    embed = ViewsBackend.embed
+    n_views, opened = [], []
+    embed, backend = ViewsBackend.embed, FeatureNetwork.backend
 
     def counted(self, prepared):
         n_views.append(sum(len(views) for views in prepared))
         return embed(self, prepared)
 
     monkeypatch.setattr(ViewsBackend, "embed", counted)
+    monkeypatch.setattr(FeatureNetwork, "backend", lambda network: opened.append(1) or backend(network))
+    monkeypatch.setattr("nearsight.services.collections.load_model", lambda *_, **__: opened.append(2))
     embedder = feature_embedder(small_network, "products", 3, progress=False)
     labeled, groups = labeled_images(folder, None, Exclusions(), embedder=embedder, progress=False)
     options = {"model": small_network, "augment": "products", "n_views": 3, "progress": False}
     result = train(labeled, groups, embedder=embedder, **options)
+    assert opened == [1]
     # Twelve images with three views; of the four that judge, nothing is learned.
     # A copy that is read at the same time as its original is not known yet.
     assert sum(n_views) in (12 * 3 + 4, 13 * 3 + 4)
@@ -46,6 +50,7 @@ def test_no_view_is_embedded_twice_and_the_model_is_the_same(folder, small_netwo
     assert (result.n_fitted, result.n_test) == (13, 4)
     again = train(labeled, groups, **options)
     np.testing.assert_array_equal(again.map.components, result.map.components)
+    monkeypatch.undo()
     _, without = labeled_images(folder, None, Exclusions(), progress=False)
     kept = [row for row, path in enumerate(labeled.paths) if not path.endswith("broken.png")]
     same = [np.equal.outer(numbers[kept], numbers[kept]) for numbers in (groups, without)]

@@ -39,7 +39,7 @@ class KnownVectors(Embedder):
         progress: bool | None = None,
     ) -> None:
         # In threads: the speed of processes would be measured, and remembered as that of the model.
-        super().__init__(_NoNetwork(spec, decode_px), n_processes=0, progress=progress)
+        super().__init__(NoNetwork(spec, decode_px), n_processes=0, progress=progress)
         self._vectors = vectors
 
     def stream(
@@ -56,7 +56,16 @@ class KnownVectors(Embedder):
 
 
 @dataclass(frozen=True)
-class _NoNetwork:
+class NoNetwork:
+    """Stands for a model whose vectors come from elsewhere.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    decode_px : int or None
+        See `Backend`.
+    """
+
     spec: ModelSpec
     decode_px: int | None
 

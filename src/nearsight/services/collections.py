@@ -17,7 +17,7 @@ from nearsight.analyses.dimension_reduction import fill_reduced, require_storage
 from nearsight.collection import AddReport, Collection, Match, copy_collection
 from nearsight.collection.arrays import image_lookup
 from nearsight.collection.reader import PREFIX_DIGITS
-from nearsight.embedder import Embedded, Embedder, OnError
+from nearsight.embedder import Embedded, Embedder, NoNetwork, OnError
 from nearsight.errors import (
     CollectionNotFoundError,
     FingerprintMismatchError,
@@ -278,6 +278,7 @@ def temporary_collection(
     model: str | None = None,
     device: str = "auto",
     cache_dir: Path | None = None,
+    embedder: Embedder | None = None,
     **options: Any,
 ) -> Iterator[tuple[Collection, AddReport]]:
     """Index images into a collection that is removed at the end of the block.
@@ -286,14 +287,20 @@ def temporary_collection(
     ----------
     paths : sequence of str
     model, device, cache_dir
-        See `open_or_create`.
+        See `open_or_create`; `model` and `device` are of no effect with `embedder`.
+    embedder : Embedder, optional
+        Embeds the images; the collection is of its model, which is not loaded again.
     **options
         See `Collection.add`.
     """
     with TemporaryDirectory(prefix="nearsight-") as folder:
         uri = str(Path(folder) / "collection")
-        collection = open_or_create(uri, model=model, device=device, cache_dir=cache_dir)
-        yield collection, collection.add(list(paths), **options)
+        if embedder is None:
+            collection = open_or_create(uri, model=model, device=device, cache_dir=cache_dir)
+        else:
+            backend = NoNetwork(embedder.spec, embedder.backend.decode_px)
+            collection = Collection.create(uri, model=backend, cache_dir=cache_dir)
+        yield collection, collection.add(list(paths), embedder=embedder, **options)
 
 
 def embed_paths(

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, StorageError
 from nearsight.images import ImageSource, find
-from nearsight.models import ModelSpec
+from nearsight.models import Backend, ModelSpec
 from nearsight.progress import Bar
 from nearsight.training.augmentation import ViewsBackend, augmentation
 from nearsight.training.network_features import FeatureNetwork
@@ -69,8 +70,13 @@ class FeatureEmbedder:
             Views whose features are kept, by default all.
         """
         n_views = n_views or self.n_views
-        backend = ViewsBackend(self.network.backend(), augmentation(self.augment), n_views)
+        backend = ViewsBackend(self._backend, augmentation(self.augment), n_views)
         return _VectorEmbedder(backend, self, **self._options)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        # It takes a third of a second to open.
+        return self.network.backend()
 
     @contextmanager
     def one_bar(self, total: int) -> Iterator[Bar]:

@@ -1,9 +1,11 @@
 """Chooses the settings of a linear map on images that it was not fitted on."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from nearsight import processor
 from nearsight.errors import InvalidParameterError
 from nearsight.evaluation import Estimate, advised_dim, curve_dimensions
-from nearsight.parallel import ordered_map
 from nearsight.progress import bar
 from nearsight.training.closed_form import ONLY_BETWEEN, AffineMap, ClassScatter, WhitenedPoints
 from nearsight.training.judgement import MAX_LOSS, Answers, Judged, Quality
@@ -20,8 +21,6 @@ from nearsight.training.split import Draw
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
-T = TypeVar("T")
-R = TypeVar("R")
 
 SHRINKAGES = (0.1, 0.3, 0.6)
 STRETCHES = (0.0, 1.0, 3.0, ONLY_BETWEEN)
@@ -128,28 +127,24 @@ class DimensionResult:
 
 
 class ScaledFit:
-    """Scatter of features that are scaled to comparable lengths.
+    """Scatter of features that are scaled to comparable lengths, in float32.
 
     Parameters
     ----------
     data : TrainingData
     uses_layers : bool
-    precision : type
-        See `ClassScatter`.
     """
 
-    def __init__(
-        self, data: TrainingData, uses_layers: bool, precision: type[np.floating] = np.float64
-    ) -> None:
+    def __init__(self, data: TrainingData, uses_layers: bool) -> None:
         n_used = data.views[0].shape[1] if uses_layers else data.n_vector
         self.scale = np.ones(n_used)
         if uses_layers and n_used > data.n_vector:
             spread = data.views[0][:, data.n_vector :].std(axis=0, dtype=np.float64)
             spread = np.maximum(spread, 1e-6 * max(spread.max(), 1e-30))
             self.scale[data.n_vector :] = _LAYER_LENGTH / (spread * np.sqrt(len(spread)))
-        self.scale = self.scale.astype(precision)
+        self.scale = self.scale.astype(np.float32)
         features = np.concatenate([view[:, :n_used] for view in data.views]) * self.scale
-        self._scatter = ClassScatter(features, np.tile(data.y, len(data.views)), precision)
+        self._scatter = ClassScatter(features, np.tile(data.y, len(data.views)), np.float32)
 
     @property
     def n_between(self) -> int:
@@ -184,12 +179,15 @@ class FittedMap:
         All that were compared.
     dimensions : list of DimensionResult
     dim : int
+    maps : list of AffineMap
+        On the data that `choose_map` was told to fit it on.
     """
 
     setting: SettingResult
     settings: list[SettingResult]
     dimensions: list[DimensionResult]
     dim: int
+    maps: list[AffineMap] = field(default_factory=list, compare=False)
 
     @property
     def unseen(self) -> Estimate | None:
@@ -198,16 +196,7 @@ class FittedMap:
 
     def map(self, data: TrainingData) -> AffineMap:
         """Return the map of these settings, fitted on all of the data."""
-        return self.maps([data])[0]
-
-    def maps(self, parts: Sequence[TrainingData]) -> list[AffineMap]:
-        """Return a map of these settings for each of several data."""
-        setting = self.setting.setting
-
-        def fitted(data: TrainingData) -> AffineMap:
-            return ScaledFit(data, setting.uses_layers).map(setting, self.dim, data.views[0].shape[1])
-
-        return list(_in_threads(fitted, parts))
+        return _fitted(self.setting.setting, self.dim, data)
 
 
 def choose_map(
@@ -215,10 +204,11 @@ def choose_map(
     divisions: Sequence[Draw],
     dim: int | None = None,
     *,
+    fit_on: Sequence[TrainingData] = (),
     known_only: bool = False,
     progress: bool | None = None,
 ) -> FittedMap:
-    """Choose the settings of a map on divisions of the data.
+    """Choose the settings of a map on divisions of the data, and fit it.
 
     Parameters
     ----------
@@ -227,6 +217,8 @@ def choose_map(
         From `split.draws`.
     dim : int, optional
         Length of the vectors; by default it is chosen.
+    fit_on : sequence of TrainingData
+        What the map is fitted on, once for each.
     known_only : bool
         Whether classes that were not learned do not matter.
     progress : bool, optional
@@ -240,13 +232,14 @@ def choose_map(
     fits = DivisionFits(data, divisions, known_only=known_only)
     settings = compare_settings(data, fits, progress=progress)
     best = chosen(settings)
-    curve = compare_dimensions(data, fits, best.setting)
+    curve, maps = compare_dimensions(data, fits, best.setting, fit_on)
     longest = curve[-1].dim
     if dim is not None and not 1 <= dim <= longest:
         raise InvalidParameterError(
             f"dim is {dim}; with these images and classes it must be between 1 and {longest}"
         )
-    return FittedMap(best, settings, curve, dim or best_dim(curve))
+    dim = dim or best_dim(curve)
+    return FittedMap(best, settings, curve, dim, [longest_map.truncated(dim) for longest_map in maps])
 
 
 class DivisionFits:
@@ -271,7 +264,7 @@ class DivisionFits:
         key = division, uses_layers
         if key not in self._fits:
             rows = self._data.rows(self.divisions[division].fit)
-            self._fits[key] = ScaledFit(rows, uses_layers, np.float32)
+            self._fits[key] = ScaledFit(rows, uses_layers)
         return self._fits[key]
 
 
@@ -310,8 +303,8 @@ def compare_settings(
     # The longest first, so that no thread waits for it at the end.
     parts = list(product(reversed(layers), numbers))
     of_divisions: list[list[Answers]] = [[] for _ in numbers]
-    with bar("choosing settings", len(parts), unit="fits", progress=progress) as shown:
-        for (_, division), found in zip(parts, _in_threads(answers, parts), strict=True):
+    with bar("choosing settings", len(parts), unit="fits", progress=progress) as shown, _threads() as pool:
+        for (_, division), found in zip(parts, pool.map(answers, parts), strict=True):
             of_divisions[division] += found
             shown.update()
     settings = [
@@ -335,8 +328,10 @@ def chosen(results: Sequence[SettingResult]) -> SettingResult:
     return min(allowed, key=lambda result: (-result.quality.seen.value, result.setting))
 
 
-def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting) -> list[DimensionResult]:
-    """Judge one setting by dimension, on the images that each division leaves out.
+def compare_dimensions(
+    data: TrainingData, fits: DivisionFits, setting: Setting, fit_on: Sequence[TrainingData] = ()
+) -> tuple[list[DimensionResult], list[AffineMap]]:
+    """Judge one setting by dimension, on the images that each division leaves out, and fit its longest map.
 
     Parameters
     ----------
@@ -344,11 +339,14 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
     fits : DivisionFits
         Of these data.
     setting : Setting
+    fit_on : sequence of TrainingData
 
     Returns
     -------
-    list of DimensionResult
+    curve : list of DimensionResult
         The shortest first.
+    maps : list of AffineMap
+        Of the longest of them, on each of `fit_on`.
     """
     numbers = range(len(fits.divisions))
     longest = min(
@@ -367,8 +365,12 @@ def compare_dimensions(data: TrainingData, fits: DivisionFits, setting: Setting)
         mapped = map.apply(data.views[0])
         return [fits.judged.judges[division].answers(mapped[:, :dim]) for dim in dims]
 
-    of_divisions = list(_in_threads(answers, numbers))
-    return list(map(DimensionResult, dims, fits.judged.qualities(of_divisions)))
+    with _threads() as pool:
+        # The longest first, so that no thread waits for it at the end.
+        maps = pool.map(partial(_fitted, setting, longest), fit_on)
+        of_divisions = list(pool.map(answers, numbers))
+        curve = list(map(DimensionResult, dims, fits.judged.qualities(of_divisions)))
+        return curve, list(maps)
 
 
 def best_dim(curve: Sequence[DimensionResult]) -> int:
@@ -388,15 +390,24 @@ def best_dim(curve: Sequence[DimensionResult]) -> int:
     return advised_dim(allowed) if allowed else curve[-1].dim
 
 
-def _in_threads(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-    """Yield the results for all items; linear algebra takes one thread a core in all.
+def _fitted(setting: Setting, dim: int, data: TrainingData) -> AffineMap:
+    return ScaledFit(data, setting.uses_layers).map(setting, dim, data.views[0].shape[1])
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Open threads; linear algebra takes one thread a core in all.
 
     Where other programs run, threads of linear algebra that wait for each other take several times as long.
     """
     n_cores = processor.n_cores()
     n_threads = min(n_cores, _MAX_THREADS)
-    with threadpool_limits(n_cores // n_threads, "blas"):
-        yield from ordered_map(function, items, n_threads=n_threads)
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="nearsight-fit")
+    try:
+        with threadpool_limits(n_cores // n_threads, "blas"):
+            yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _longest(fit: ScaledFit, setting: Setting, n: int, *, is_tested: bool) -> int:

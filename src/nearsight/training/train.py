@@ -4,7 +4,8 @@ import hashlib
 import importlib.util
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,9 +143,12 @@ def train(
     parts = _divided(folder, groups, embedder, known_only=known_only, random_state=random_state)
     depth = _resolved(depth, entry, parts.of_fitted.y, folder.holds_pairs)
     network, layers = embedder.network, None
-    with steps(_N_STEPS[depth]):
+    metrics = _METRICS_OF_PAIRS if folder.holds_pairs else _METRICS
+    with steps(_N_STEPS[depth]), ThreadPoolExecutor(1) as pool:
         steps_left(_N_STEPS[depth])
-        fit = choose_map(parts.of_fitted, parts.divisions, dim, known_only=known_only, progress=progress)
+        of_pretrained = pool.submit(_values, parts.data.frozen, parts.task, metrics)
+        chosen: dict[str, Any] = {"known_only": known_only, "progress": progress}
+        fit = choose_map(parts.of_fitted, parts.divisions, dim, fit_on=parts.to_fit, **chosen)
         if depth != "head":
             options = {"epochs": epochs, "known_only": known_only, "random_state": random_state, **places}
             with nullcontext(state_folder) if state_folder else tempfile.TemporaryDirectory() as kept_in:
@@ -162,8 +166,8 @@ def train(
                 )
     if layers is not None and layers.network is not None and layers.fit is not None:
         network, fit = layers.network, layers.fit
-    maps = fit.maps([parts.of_fitted] if parts.saved is parts.of_fitted else [parts.of_fitted, parts.saved])
-    metrics = _METRICS_OF_PAIRS if folder.holds_pairs else _METRICS
+    maps = fit.maps or [fit.map(data) for data in parts.to_fit]
+    of_trained = _values(maps[0].apply(parts.data.views[0]), parts.task, metrics)
     return Training(
         base=network.base,
         network=network,
@@ -172,7 +176,7 @@ def train(
         settings=fit.settings,
         dimensions=fit.dimensions,
         unseen=fit.unseen,
-        figures=_figures(parts.data.frozen, maps[0].apply(parts.data.views[0]), parts.task, metrics),
+        figures=_figures(of_pretrained.result(), of_trained, parts.task),
         augmentation=augment,
         n_views=n_map_views,
         known_only=known_only,
@@ -219,6 +223,11 @@ class _ImageParts:
         # Trained layers have seen what was fitted, and nothing else. Else, without a folder of test images,
         # all images may serve, once the figures are known.
         return self.of_fitted if self.has_own_layers or self.folder.has_split else self.data
+
+    @property
+    def to_fit(self) -> list[TrainingData]:
+        """What the map is fitted on: to judge it, and to save it."""
+        return [self.of_fitted] if self.saved is self.of_fitted else [self.of_fitted, self.saved]
 
     @property
     def task(self) -> Task:
@@ -427,17 +436,19 @@ def _require_enough(fitted: TrainingData, is_test: NDArray[np.bool_], holds_pair
         )
 
 
+def _values(X: NDArray[np.float32], task: Task, metrics: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Return metrics of each query."""
+    values = {name: v for name, v in retrieval(X, task).values.items() if name in metrics}
+    if "probe_accuracy" in metrics:
+        values["probe_accuracy"] = probe_accuracy(X, task)
+    return values
+
+
 def _figures(
-    pretrained: NDArray[np.float32], trained: NDArray[np.float32], task: Task, metrics: Sequence[str]
+    pretrained: Mapping[str, NDArray[np.float64]], trained: Mapping[str, NDArray[np.float64]], task: Task
 ) -> dict[str, Figure]:
     groups = task.groups[task.queries]
-    values = []
-    for X in (pretrained, trained):
-        of_model = {name: v for name, v in retrieval(X, task).values.items() if name in metrics}
-        if "probe_accuracy" in metrics:
-            of_model["probe_accuracy"] = probe_accuracy(X, task)
-        values.append(of_model)
-    old, new = (np.stack(list(of_model.values())) for of_model in values)
+    old, new = (np.stack(list(of_model.values())) for of_model in (pretrained, trained))
     # Where every query counts in every metric, all metrics share their draws of groups.
     is_whole = np.isfinite(old).all() and np.isfinite(new).all()
     parts = [slice(None)] if is_whole else [slice(row, row + 1) for row in range(len(old))]
@@ -451,7 +462,7 @@ def _figures(
             strict=True,
         )
     ]
-    return dict(zip(values[0], figures, strict=True))
+    return dict(zip(pretrained, figures, strict=True))
 
 
 def _data_sha256(folder: LabeledFolder, contents: Sequence[str]) -> str:
