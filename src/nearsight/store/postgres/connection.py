@@ -45,7 +45,14 @@ _SILENCE = {
 # The server ends connections, or does not take any yet: 57P01 to 57P03; 08 is the connection itself.
 _AWAY_STATES = ("57P01", "57P02", "57P03", "08", "53300")
 _REFUSED = ("28", "3D")
-_REFUSED_TEXTS = ("password", "authentication failed", "no pg_hba.conf entry", "does not exist", "SSL")
+_REFUSED_TEXTS = (
+    "password",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "SSL",
+    "certificate",
+)
 # What a filter and a search rely on, whatever the server's defaults; the extension may be in any schema.
 _SETUP = """
 SELECT set_config('standard_conforming_strings', 'on', false), set_config('TimeZone', 'UTC', false),
