@@ -14,6 +14,8 @@ from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, requi
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
 from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.services import unit_jobs
+from nearsight.store.lance.store import LanceStore
 
 from fake import FakeBackend
 
@@ -39,6 +41,15 @@ def test_every_image_is_embedded_once(job: JobFolder, photos: Path, fake_worker)
     # Nothing but the plan, the paths and the records stays.
     assert not list(Path(job.uri, "units").glob("*.arrow"))
     assert not list(Path(job.uri, "units").glob("*.claim*"))
+
+
+def test_the_index_is_built_after_the_last_row(job: JobFolder, fake_worker, monkeypatch) -> None:
+    """A database would take many times as long for rows that come after it."""
+    n_rows: list[int] = []
+    monkeypatch.setattr(LanceStore, "maintain", lambda store: n_rows.append(store.count()))
+    fake_worker(job)
+    facts = unit_jobs.commit(job, until_complete=True, progress=False)
+    assert (facts["rows_added"], n_rows) == (N_IMAGES - N_COPIES, [N_IMAGES - N_COPIES])
 
 
 @pytest.mark.slow

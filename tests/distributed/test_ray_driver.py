@@ -94,7 +94,11 @@ def drive(job: JobFolder, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch, pat
 def test_a_cluster_that_answers_late_costs_nothing(
     job: JobFolder, photos: Path, cluster: FakeRay, is_lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    n_rows: list[int] = []
+    # Only then the index is built.
+    monkeypatch.setattr(Committer, "maintain", lambda committer: n_rows.append(len(committer._collection)))
     report = drive(job, cluster, monkeypatch)
+    assert n_rows == [N_IMAGES - N_COPIES]
     # Of an actor that died in the end, the unit was done.
     assert report.units == 7 - report.lost_actors
     assert (report.lost_actors > 0) is is_lost

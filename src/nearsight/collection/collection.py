@@ -23,14 +23,7 @@ from nearsight.collection.writer import Writer
 from nearsight.embedder import Embedder, OnError
 from nearsight.errors import InvalidParameterError
 from nearsight.images import Limits
-from nearsight.models import (
-    DEFAULT_MODEL,
-    Backend,
-    Fingerprint,
-    TextEncoder,
-    load_model,
-    load_text_encoder,
-)
+from nearsight.models import DEFAULT_MODEL, Backend, Fingerprint, TextEncoder, load_model, load_text_encoder
 from nearsight.store import Filter, Location, MemoryStore, VectorStore, locate
 
 if TYPE_CHECKING:
@@ -433,6 +426,10 @@ class Collection(AnalysisMethods, CollectionReader):
             The vectors are of another model.
         """
         return removal.restore_rows(self._store, self._lock, rows, self.fingerprint.digest)
+
+    def maintain(self) -> None:
+        """Merge files and build the search index where that is due: after `restore_rows`, which does not."""
+        self._store.maintain()
 
     def compact(self) -> None:
         """Compact the files and bring the index up to date now; both also happen by themselves.

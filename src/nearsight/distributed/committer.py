@@ -84,6 +84,13 @@ class Committer:
                 if told is not None:
                     told(record.n_images)
 
+    def maintain(self) -> None:
+        """Have the index of the collection built, and its files merged; for the last commit of a process.
+
+        In a database, rows that come after the index take many times as long.
+        """
+        self._collection.maintain()
+
     def _add(self, record: Record, report: CommitReport) -> bool:
         if record.rows is None:
             return True

@@ -205,6 +205,7 @@ class _Driver:
             self._withdraw()
             raise
         self._report.rows_added += self._commit().rows
+        self._committer.maintain()
         return self._report
 
     def _commit(self) -> CommitReport:

@@ -49,7 +49,9 @@ def copy_images(
         changed = [moved(each) if isinstance(each, str) else [moved(one) for one in each] for each in values]
         at = rows.schema.get_field_index(column)
         rows = rows.set_column(at, rows.schema.field(at), pa.array(changed, rows.schema.field(at).type))
-    return target.restore_rows(rows)
+    n_new = target.restore_rows(rows)
+    target.maintain()
+    return n_new
 
 
 def _copy_file(path: Path, place: Path) -> None:

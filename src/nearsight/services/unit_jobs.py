@@ -187,6 +187,7 @@ def commit(
             if not until_complete or len(folder.committed().units) == len(folder.units()):
                 break
             time.sleep(_SECONDS_BETWEEN_COMMITS)
+    committer.maintain()
     return {"units_added": units, "rows_added": rows, **job_facts(folder)}
 
 

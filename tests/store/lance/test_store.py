@@ -518,6 +518,24 @@ def test_the_index_is_built_when_it_is_due(low_thresholds, directory):
 
 
 @pytest.mark.slow
+def test_whoever_writes_much_leaves_few_rows_out_of_the_index(low_thresholds, directory, monkeypatch):
+    monkeypatch.setattr(maintenance, "_MIN_ROWS_TO_INDEX", 300)
+    store = LanceStore.create(directory, WIDE_SCHEMA)
+    store.append(wide_rows(0, clustered(5000, 1)))
+    store.optimize()
+    # Too few to build it in between.
+    store.append(wide_rows(5000, clustered(400, 2)))
+    assert indexes(store)["vector"] == 400
+    store.maintain()
+    assert indexes(store)["vector"] == 0
+    # Another process, which has written a sixteenth.
+    other = LanceStore.open(directory)
+    other.append(wide_rows(5400, clustered(350, 3)))
+    other.maintain()
+    assert indexes(other)["vector"] == 350
+
+
+@pytest.mark.slow
 def test_compact_leaves_the_index_alone_for_a_few_new_rows(low_thresholds, directory, monkeypatch):
     monkeypatch.setattr(maintenance, "_MIN_ROWS_TO_INDEX", 300)
     store = LanceStore.create(directory, WIDE_SCHEMA)

@@ -101,9 +101,9 @@ class Upkeep:
         """Do the maintenance that is due; see VectorStore."""
         if self._n_writes < maintenance.WRITES_PER_LOOK and self._n_rows < maintenance.ROWS_PER_LOOK:
             return
-        self._n_writes = self._n_rows = 0
+        n_written, self._n_writes, self._n_rows = self._n_rows, 0, 0
         try:
-            self._maintain(growth=0.25, may_rewrite=True)
+            self._maintain(growth=0.25, may_rewrite=True, n_written=n_written)
         except StorageError as error:
             _LOG.warning("maintenance postponed: %s", error)
 
@@ -134,8 +134,10 @@ class Upkeep:
     def _tables(self) -> list[SharedTable]:
         return [compaction.table for compaction in self._compactions()]
 
-    def _maintain(self, *, growth: float, may_rewrite: bool) -> None:
+    def _maintain(self, *, growth: float, may_rewrite: bool, n_written: int = 0) -> None:
         states = self._states()
+        if may_rewrite and n_written >= maintenance.SHARE_WRITTEN * states[0].n_rows:
+            growth = 0.0
         is_due = self._is_index_due(states, growth) or (
             may_rewrite and (self._is_compaction_due(states) or self._is_cleanup_due(states))
         )
