@@ -139,9 +139,13 @@ class Server:
                 " wait for it, and run the same command again; rows that were saved are intact"
             )
         if any(part in lowered for part in ("connect", "unavailable", "timeout")):
+            # gRPC does not say of what it failed.
+            trust = ", and that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names a certificate of your own"
+            is_encrypted = self.address.url.startswith("https")
             return StorageError(
-                f"{shown}: the server is away: {text}. Start it, check host and port, and run the same"
-                " command again; rows that were saved are intact"
+                f"{shown}: the server is away: {text}. Start it, check host and port"
+                f"{trust if is_encrypted else ''}, and run the same command again; rows that were saved are"
+                " intact"
             )
         return StorageError(f"{shown}: the server reports: {text}")
 
