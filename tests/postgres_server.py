@@ -20,7 +20,7 @@ def is_installed() -> bool:
 
 
 def find_encrypting() -> Path | None:
-    """Return the programs of the system's own PostgreSQL, which has TLS and no pgvector; None without them."""
+    """Return the programs of the system's PostgreSQL, which has TLS and no pgvector, if it is there."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return found[-1] if found and shutil.which("openssl") else None
 
@@ -59,8 +59,8 @@ class PostgresServer:
         if encrypting:
             self._run(
                 shutil.which("openssl"), "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
-                "ec_paramgen_curve:prime256v1", "-keyout", self._data / "server.key", "-out", self.certificate,
-                "-days", 2, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                "ec_paramgen_curve:prime256v1", "-keyout", self._data / "server.key", "-out",
+                self.certificate, "-days", 2, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
             )  # fmt: skip
         self._process = None
         self.start()

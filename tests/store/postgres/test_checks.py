@@ -17,6 +17,7 @@ from nearsight.store.postgres import checks, indexes
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres.address import parse_address
 from nearsight.testing.stores import SCHEMA, rows, vectors_of
+
 from postgres_server import PostgresServer, find_encrypting
 
 
@@ -120,9 +121,15 @@ def test_certificates_are_checked(monkeypatch):
         checked = found(f"{by_name}&sslmode=verify-full&{root}")
         assert checked["encryption"].status == "ok"
         assert checked["encryption"].detail.endswith("sslmode=verify-full")
-        assert (checked["pgvector"].status, checked["pgvector"].detail) == ("fail", "the server does not have it")
+        assert (checked["pgvector"].status, checked["pgvector"].detail) == (
+            "fail",
+            "the server does not have it",
+        )
         # The certificate is of another name, or is not trusted.
-        for uri in (f"{by_number}&sslmode=verify-full&{root}", f"{by_name}&sslmode=verify-full&sslrootcert=system"):
+        for uri in (
+            f"{by_number}&sslmode=verify-full&{root}",
+            f"{by_name}&sslmode=verify-full&sslrootcert=system",
+        ):
             [refused] = check_store(uri)
             assert (refused.status, "certificate" in refused.detail) == ("fail", True), refused
             assert "the server refuses the connection" in refused.detail

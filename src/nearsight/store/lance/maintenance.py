@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 MIN_INDEXED_ROWS = 50_000
 # Rows that an index may lack after `compact`: this share of the others, within these bounds.
 _SHARE_TO_INDEX, _MIN_ROWS_TO_INDEX, _MAX_COMPARED_ROWS = 0.02, 2_048, 8_192
-#: A process that has written this share of the rows leaves as few out of the index as `compact` does: to embed
-#: them took many times as long, and a fifth of a million rows, compared one by one, takes 0.2 s in each search.
+#: A process that has written this share of the rows leaves as few out of the index as `compact` does: to
+#: embed them took many times as long, and to compare a fifth of a million takes each search 0.2 s.
 SHARE_WRITTEN = 0.2
 # The index of ids is built earlier, because that takes milliseconds.
 MIN_KEYED_ROWS = 10_000
