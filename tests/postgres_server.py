@@ -60,7 +60,8 @@ class PostgresServer:
             self._run(
                 shutil.which("openssl"), "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
                 "ec_paramgen_curve:prime256v1", "-keyout", self._data / "server.key", "-out",
-                self.certificate, "-days", 2, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                self.certificate, "-days", 2, "-subj", "/CN=localhost", "-addext",
+                "subjectAltName=DNS:localhost",
             )  # fmt: skip
         self._process = None
         self.start()
