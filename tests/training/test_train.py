@@ -98,6 +98,10 @@ def test_labels_that_mean_nothing_give_nothing_better(small_network, stripes):
     told = replace(result, figures={**result.figures, "map@10": more}).verdict
     assert "not proven better in the first match" in told
     assert "mAP@10 0.700 instead of 0.500 (+0.200, +0.100 to +0.300)" in told
+    assert "worse" not in told
+    less = Figure(more.trained, more.pretrained, PairedDifference(-0.2, -0.3, -0.1, 0.001, 0.1, 5))
+    told = replace(result, figures={**result.figures, "recall@5": less}).verdict
+    assert told.endswith("It is worse in recall@5 0.500 instead of 0.700 (-0.200, -0.300 to -0.100).")
     assert result.to_dict()["better_than_pretrained"] is False
 
 

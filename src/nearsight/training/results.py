@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearsight.errors import ImageFailure
-from nearsight.evaluation import Estimate, PairedDifference
+from nearsight.evaluation import Estimate, PairedDifference, metric_title
 from nearsight.models.spec import ModelSpec
 from nearsight.training.closed_form import AffineMap
 from nearsight.training.judgement import METRIC
@@ -35,6 +35,11 @@ class Figure:
     def is_better(self) -> bool:
         """Whether the trained model is better, and chance alone hardly gives so much."""
         return self.difference.p < _SIGNIFICANT and self.difference.low > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the trained model is worse, and chance alone hardly takes so much."""
+        return self.difference.p < _SIGNIFICANT and self.difference.high < 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -152,7 +157,17 @@ class Training:
 
     @property
     def verdict(self) -> str:
-        """The result in one or two sentences."""
+        """The result in a few sentences: what is better, and what is worse."""
+        losses = [
+            f"{metric_title(name)} {figure.trained.value:.3f} instead of {figure.pretrained.value:.3f} "
+            f"({figure.difference.value:+.3f}, {figure.difference.low:+.3f} to {figure.difference.high:+.3f})"
+            for name, figure in self.figures.items()
+            if figure.is_worse
+        ]
+        return self._gain + (f" It is worse in {' and '.join(losses)}." if losses else "")
+
+    @property
+    def _gain(self) -> str:
         figure = self.figures[METRIC]
         change = (
             f"recall@1 {figure.trained.value:.3f} instead of {figure.pretrained.value:.3f} on "
