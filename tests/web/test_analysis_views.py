@@ -154,6 +154,15 @@ def test_stacks_are_merged_split_and_exchange_images_by_mouse_and_by_keyboard(pa
     page.get_by_role("heading", name="4 clusters").wait_for()
     assert set().union(*clusters(page_service)) == set().union(*start)
     assert clusters(page_service)[0] == start[0] | {moved}
+    # A split that was interrupted is told where it was asked for.
+    asked = {"kind": "cluster_split", "collection": album, "limit": 1}
+    [job] = page_service.client.get("/v1/jobs", params=asked).json()["jobs"]
+    page_service.service.jobs.table.finish(job["id"], "interrupted")
+    page.reload()
+    page.get_by_text("Split a cluster").wait_for()
+    page.get_by_role("button", name="Go on").wait_for()
+    page.get_by_role("button", name="Leave it").click()
+    page.get_by_role("alert").wait_for(state="detached")
 
 
 def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, page_service, album):

@@ -40,14 +40,14 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     (root / "today").mkdir()
     page_service.new_collection("line")
 
-    # Fit on the good folder, with progress; the facts of the collection come after the first words.
+    # Fit on the good folder, with progress; the folders of the collection come after the first words.
     late = []
-    page.route("**/v1/collections/line", lambda route: late.append(route), times=1)
+    page.route("**/v1/collections/line/folders", lambda route: late.append(route), times=1)
     page.goto("#/line/inspection")
     page.get_by_label("Name").fill("fabric")
     wait_for(lambda: late or page.wait_for_timeout(50))
     late[0].continue_()
-    page.locator("#good-roots option").first.wait_for(state="attached")
+    page.locator("#good-folders option").first.wait_for(state="attached")
     assert page.get_by_label("Name").input_value() == "fabric"
     page.get_by_label("Folder of good images").fill("files/line/good")
     page.get_by_label("False alarms that you accept").fill("20")

@@ -1,6 +1,7 @@
 """Paths as clients of the service see them."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nearsight.text_format import printable
@@ -23,3 +24,23 @@ def shown_path(path: str, roots: Mapping[str, Path]) -> str:
         if Path(path).is_relative_to(root):
             return printable(f"{name}/{Path(path).relative_to(root).as_posix()}")
     return printable(Path(path).name)
+
+
+def shown_folders(folders: Iterable[str], roots: Mapping[str, Path]) -> list[str]:
+    """Return those folders that lie below roots; in each root first the one that holds all the others.
+
+    Examples
+    --------
+    >>> roots = {"line": Path("/srv/line")}
+    >>> shown_folders(["/srv/line/b/good", "/srv/line/b/torn", "/home/me"], roots)
+    ['line/b', 'line/b/good', 'line/b/torn']
+    >>> shown_folders(["/srv/line"], roots)
+    ['line']
+    """
+    places, shown = sorted(map(Path, folders)), []
+    for name, root in roots.items():
+        below = [folder for folder in places if folder.is_relative_to(root)]
+        above = [Path(os.path.commonpath(below))] if below else []
+        for folder in dict.fromkeys(above + below):
+            shown.append(printable((Path(name) / folder.relative_to(root)).as_posix()))
+    return shown

@@ -461,6 +461,22 @@ def test_names_that_are_no_utf_8_are_listed(serve, tmp_path, strange):
     assert len(hits(client.post(f"{ROUTE}/shelf/search", json={"id": item["id"][:6]}))) == 0
 
 
+def test_a_collection_tells_the_folders_of_its_images(serve, tmp_path, jpeg):
+    for name in ("line/good", "line/torn", "others"):
+        (tmp_path / "roots" / name).mkdir(parents=True)
+        Image.new("RGB", (30, 20), (len(name), 0, 0)).save(tmp_path / "roots" / name / "1.png")
+    collection = Collection.create(tmp_path / "shelf", model=FakeBackend())
+    collection.add(str(tmp_path / "roots/line"), progress=False)
+    roots = [f"{name}={tmp_path / 'roots' / name}" for name in ("others", "line")]
+    client = serve(mount=(f"shelf={tmp_path / 'shelf'}",), root=roots)
+    # Not those of another root, nor uploads.
+    upload(client, jpeg(), name="shelf")
+    told = client.get(f"{ROUTE}/shelf/folders").json()
+    assert told == {"folders": ["line", "line/good", "line/torn"], "roots": ["others", "line"]}
+    client.post(ROUTE, json={"name": "new"})
+    assert client.get(f"{ROUTE}/new/folders").json()["folders"] == []
+
+
 def test_an_upload_may_cost_no_more_than_any_image(serve):
     client = serve(max_pixels=1000)
     client.post(ROUTE, json={"name": "photos"})

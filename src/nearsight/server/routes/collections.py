@@ -1,6 +1,7 @@
 """Collections: list, create, open, delete."""
 
 import asyncio
+import os
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -13,9 +14,11 @@ from nearsight.server.auth import requires
 from nearsight.server.errors import Problem, problem_of
 from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
+from nearsight.services.shown_path import shown_folders
 
 # How long the list waits for a collection in a database.
 _LISTED_S = 3.0
+_MOST_FOLDERS = 200
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
@@ -76,6 +79,23 @@ async def get_collection(request: Request, name: str) -> dict[str, Any]:
         }
 
     return await service.in_thread(facts)
+
+
+@router.get("/{name}/folders", dependencies=[requires("read")])
+async def get_folders(request: Request, name: str) -> dict[str, list[str]]:
+    """Return the folders of the server that hold this collection's images, and the roots that any may be below.
+
+    In each root the first folder is the one that holds all the others; there are at most 200.
+    """
+    service: Service = request.app.state.service
+
+    def folders() -> dict[str, list[str]]:
+        roots, own = service.catalog.roots, set[str]()
+        for batch in service.catalog.open(name).iter_batches(["path"]):
+            own.update(map(os.path.dirname, batch.column("path").drop_null().to_pylist()))
+        return {"folders": shown_folders(own, roots)[:_MOST_FOLDERS], "roots": list(roots)}
+
+    return await service.in_thread(folders)
 
 
 @router.delete("/{name}", status_code=204, dependencies=[requires("admin")])

@@ -3,8 +3,8 @@
 import { JobProgress, useJob } from "./job.js";
 import { Empty, Failure, html, useAnswer, useRef, Wait } from "../ui.js";
 
-/** Returns {result, error, job, start, reload}. `read` answers the latest result; it gets the names of all analyses that have one. */
-export function useAnalysis(collection, kind, read) {
+/** Returns {result, error, job, start, reload}. `read` answers the latest result; it gets the names of all analyses that have one. Jobs of `others`, too, change it. */
+export function useAnalysis(collection, kind, read, others = []) {
   const latest = useRef();
   latest.current = read;
   // A job that ends reads as the latest render does; images that leave the collection, or come back, change the result.
@@ -12,7 +12,7 @@ export function useAnalysis(collection, kind, read) {
     const { analyses } = await collection.get("analyses");
     return analyses.includes(kind) ? latest.current(analyses) : null;
   }, [collection.name, collection.images]);
-  const job = useJob(collection, kind, ({ state }) => state === "done" && reload());
+  const job = useJob(collection, [kind, ...others], ({ state }) => state === "done" && reload());
   return { result, job, error, start: (options) => job.run(collection.post(kind, options)), reload };
 }
 
@@ -21,7 +21,7 @@ export function Analysis({ analysis, title, button, explanation, children }) {
   const { job, error, result, start } = analysis;
   return html`
     <${Failure} error=${error} />
-    <${JobProgress} job=${job} title=${button} />
+    <${JobProgress} job=${job} />
     ${result === null && !job.isRunning && html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button><//>`}
     ${result && children}
     ${result === undefined && !error && html`<${Wait} />`}`;

@@ -10,8 +10,8 @@ export const OPEN = ["queued", "running", "cancelling"];
 const hasStopped = ({ state }) => state === "interrupted" || state === "failed";
 
 const DOES = {
-  index: "Add images", duplicates: "Find duplicates", clusters: "Make clusters", cluster_split: "Split a cluster", map: "Make the map",
-  faces: "Find faces", audit: "Audit", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
+  index: "Add images", duplicates: "Find duplicates", clusters: "Find clusters", cluster_split: "Split a cluster", map: "Make the map",
+  faces: "Find faces", faces_upgrade: "Compute faces again", audit: "Audit the images", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
   label_check: "Check labels", baskets: "Learn from orders", recommendations: "Recommend for every item",
   anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder",
 };
@@ -26,11 +26,12 @@ export function useFollowed(job, told) {
   return isOpen;
 }
 
-/** The job of a kind in a collection, also one from before the page was loaded: its facts, and {run, follow, isRunning, failure}. `run` takes the promise of a started job. */
-export function useJob(collection, kind, ended) {
+/** The latest job of some kinds in a collection, also one from before the page was loaded: its facts, and {run, follow, isRunning, failure}. `run` takes the promise of a started job of the first kind. */
+export function useJob(collection, kinds, ended) {
   const [job, follow] = useState({});
   useEffect(() => {
-    service.get("jobs", { kind, collection: collection.name, limit: 1 }).then(({ jobs: [latest] }) => {
+    Promise.all(kinds.map((kind) => service.get("jobs", { kind, collection: collection.name, limit: 1 }))).then((answers) => {
+      const [latest] = answers.flatMap(({ jobs }) => jobs).sort((a, b) => (a.created < b.created ? 1 : -1));
       // Unless another was started meanwhile. What was done, or given up, before the page was loaded is of no use.
       const isLeft = OPEN.includes(latest?.state) || hasStopped(latest ?? {});
       follow((now) => (isLeft && !now.state ? latest : now));
@@ -41,7 +42,7 @@ export function useJob(collection, kind, ended) {
     if (!OPEN.includes(told.state)) ended(told);
   });
   const run = (started) => {
-    follow({ kind, state: "queued" });
+    follow({ kind: kinds[0], state: "queued" });
     return started.then((job) => follow(job ?? {}), (failure) => follow({ failure }));
   };
   return { ...job, run, follow, isRunning };

@@ -106,7 +106,7 @@ function Legend({ coloring, hidden, toggle }) {
     <ul aria-label="Colors">${rows.map(([code, size]) => html`<li><label>
     <input type="checkbox" checked=${!hidden.includes(code)} onChange=${() => toggle(code)} />
     <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))} />
-    <span title=${names.get(code)}>${names.get(code) ?? `Cluster ${code}`}</span>
+    <span>${names.get(code) ?? `Cluster ${code}`}</span>
     <span class="soft">${number(size)}</span></label></li>`)}</ul></div>`;
 }
 

@@ -7,18 +7,18 @@ import { count, Failure, Form, html, number, Options, useAnswer, useState, Wait,
 const UPLOAD_BATCH = 8;
 
 export function AddImages({ collection, reload }) {
-  const [facts, factsError] = useAnswer(() => collection.facts(), [collection.name]);
+  const [places, placesError] = useAnswer(() => collection.get("folders"), [collection.name]);
   const [jobs, jobsError, reloadJobs] = useAnswer(
     () => service.get("jobs", { collection: collection.name }).then(({ jobs }) => jobs),
     [collection.name],
   );
-  const error = factsError ?? jobsError;
-  if (!facts || !jobs) return html`<${Wait} error=${error} />`;
+  const error = placesError ?? jobsError;
+  if (!places || !jobs) return html`<${Wait} error=${error} />`;
   return html`
     <h1>Add images</h1>
     <${Failure} error=${error} />
     <div class="columns">
-      <${FolderForm} collection=${collection} roots=${facts.roots} started=${reloadJobs} />
+      <${FolderForm} collection=${collection} ...${places} started=${reloadJobs} />
       <${UploadForm} ...${{ collection, reload }} />
     </div>
     <h2>Jobs</h2>
@@ -26,16 +26,17 @@ export function AddImages({ collection, reload }) {
     ${jobs.map((job) => html`<${JobCard} key=${job.id} ...${{ job, collection }} changed=${() => { reload(); reloadJobs(); }} />`)}`;
 }
 
-function FolderForm({ collection, roots, started }) {
+function FolderForm({ collection, folders, roots, started }) {
+  const own = folders.length ? folders : roots;
   // Of several the person chooses: a list offers only what begins with the words that are there.
-  const [folder, setFolder] = useState(roots.length === 1 ? roots[0] : "");
+  const [folder, setFolder] = useState(own.every((other) => other.startsWith(own[0])) ? own[0] : "");
   const begin = () => collection.post("index", { folder }).then(started);
   if (!roots.length) return html`<div class="card"><h2>A folder of the server</h2>
     <p>No folder is open to this page. Start the service with <code>nearsight serve --root photos=/path/to/photos</code>.</p></div>`;
   return html`<${Form} class="card" send=${begin}><h2>A folder of the server</h2>
     <p>Unchanged images are passed over, so that a second run takes a moment.</p>
-    <label>Folder <input list="roots" required placeholder=${roots.join(", ")} ...${written(folder, setFolder)} /></label>
-    <${Options} id="roots" values=${roots} />
+    <label>Folder <input list="folders" required placeholder=${own.slice(0, 3).join(", ")} ...${written(folder, setFolder)} /></label>
+    <${Options} id="folders" values=${[...folders, ...roots]} />
     <button class="main">Add the folder</button><//>`;
 }
 

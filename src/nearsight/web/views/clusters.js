@@ -9,7 +9,7 @@ const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
 
 export function Clusters({ collection, query, selection }) {
-  const analysis = useAnalysis(collection, "clusters", () => collection.get("clusters"));
+  const analysis = useAnalysis(collection, "clusters", () => collection.get("clusters"), ["cluster_split"]);
   const [error, setError] = useState();
   const { result } = analysis;
   const chosen = query.cluster != null && result?.clusters.find(({ id }) => String(id) === query.cluster);

@@ -77,18 +77,17 @@ function Group({ collection, group, position, total, step, decide, discard, keep
   });
   return html`<section class="group" aria-label=${`Group ${position} of ${total}`}>
     <div class="line wrap"><strong>Group ${number(position)} of ${number(total)}</strong>
-      <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
-      <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
-    <div class="buttons">
       <button onClick=${() => step(-1)} aria-label="Group before">←</button>
       <button onClick=${() => step(1)} aria-label="Next group">→</button>
-      <button class="main" onClick=${keepSuggested}>Keep the suggested, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</button>
-      ${rest.length === 1 && html`<button onClick=${() => discard({ ids: [group.keep] })}>Keep the other</button>`}
-      ${!isOneImage && html`<button onClick=${() => decide("keep_both")}>Keep all</button>
-      <button onClick=${() => decide("different")}>Not duplicates</button>
-      <button aria-pressed=${isSwapped} onClick=${() => setIsSwapped(!isSwapped)}>Swap</button>
+      ${!isOneImage && html`<button aria-pressed=${isSwapped} onClick=${() => setIsSwapped(!isSwapped)}>Swap</button>
       <button aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
-    </div>
+      <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
+      <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
+    <div class="buttons decisions">
+      <button class="main" onClick=${keepSuggested}>Keep <span class="long">the </span>suggested<span class="long">, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</span></button>
+      ${rest.length === 1 && html`<button onClick=${() => discard({ ids: [group.keep] })}>Keep <span class="long">the </span>other</button>`}
+      ${!isOneImage && html`<button onClick=${() => decide("keep_both")}>Keep all</button>
+      <button onClick=${() => decide("different")}>Not duplicates</button>`}</div>
     ${isOneImage ? html`<div class="pair"><div class="pane"><${Photograph} collection=${collection} id=${group.keep} /></div>
         <ul class="files">${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
       : way === "side" ? html`<${SideBySide} ...${compared} />` : html`<${Slider} ...${compared} />`}

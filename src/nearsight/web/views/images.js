@@ -131,7 +131,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
 
 /** A folder that is being added: images appear when its job has ended. */
 function Adding({ collection, reload }) {
-  const job = useJob(collection, "index", reload);
+  const job = useJob(collection, ["index"], reload);
   return html`<${JobProgress} job=${job} />`;
 }
 

@@ -12,7 +12,7 @@ export function Inspection({ collection }) {
   const name = collection.name;
   const [chosen, setChosen] = useState();
   const [jobs, setJobs] = useState([]);
-  const [roots, setRoots] = useState([]);
+  const [places, setPlaces] = useState({ folders: [], roots: [] });
   const [error, setError] = useState();
   const [makesNew, setMakesNew] = useState(false);
   const [made, setMade] = useState();
@@ -21,7 +21,7 @@ export function Inspection({ collection }) {
   useEffect(() => {
     // Beside those that were started meanwhile.
     service.get("jobs", { collection: name }).then(({ jobs }) => setJobs((now) => [...now, ...jobs.filter((job) => job.kind.startsWith("anomaly_") && !now.some(({ id }) => id === job.id))]), setError);
-    collection.facts().then(({ roots }) => setRoots(roots), setError);
+    collection.get("folders").then(setPlaces, setError);
   }, [name]);
   const start = (asked) => asked.then((job) => { setError(); setJobs((now) => [job, ...now]); return job; }, setError);
   const told = (job) => {
@@ -37,7 +37,8 @@ export function Inspection({ collection }) {
   if (!answer) return html`<${Wait} error=${unread ?? error} />`;
   const { detectors } = answer;
   const detector = detectors.find((each) => each.name === chosen) ?? detectors[0];
-  const shown = jobs.filter((job) => (job.kind === "anomaly_fit" || job.args.detector === detector?.name) && (OPEN.includes(job.state) || job === jobs[0]));
+  const isLatest = (job) => job === jobs.find(({ kind, args }) => kind === job.kind && args.detector === job.args.detector);
+  const shown = jobs.filter((job) => (job.kind === "anomaly_fit" || job.args.detector === detector?.name) && (OPEN.includes(job.state) || isLatest(job)));
   const running = shown.some((job) => job.kind === "anomaly_fit" && OPEN.includes(job.state));
   return html`
     <${Failure} error=${error ?? unread} />
@@ -48,9 +49,9 @@ export function Inspection({ collection }) {
       <span class="soft">fitted on ${count(detector.fit.images, "good image")}, ${detector.fit.held_out} of them held out</span><span class="space" />
       <button onClick=${() => setMakesNew(!makesNew)}>New detector…</button></div>`}
     ${shown.map((job) => html`<${Progress} key=${job.id} ...${{ job, told }}/>`)}
-    ${(makesNew || !detector) && html`<${FitForm} roots=${roots} taken=${detectors} hidden=${running}
+    ${(makesNew || !detector) && html`<${FitForm} places=${places} taken=${detectors} hidden=${running}
         fit=${(options) => { setMade(options.name); return start(collection.post("detectors", options)); }} />`}
-    ${detector && html`<${Board} key=${detector.name} ...${{ collection, detector, roots, start }} changed=${load} setError=${setError}
+    ${detector && html`<${Board} key=${detector.name} ...${{ collection, detector, places, start }} changed=${load} setError=${setError}
       done=${jobs.map((job) => job.id + job.state + job.done).join()} isFitting=${running}
       watched=${shown.filter((job) => job.kind === "anomaly_watch" && OPEN.includes(job.state)).map((job) => job.args.folder)} />`}`;
 }
@@ -62,18 +63,18 @@ function Progress({ job, told }) {
   return html`<${JobProgress} ...${{ job, told }} stop=${isWatch ? "Stop watching" : "Cancel"} title=${jobTitle(job) + done} />`;
 }
 
-function FitForm({ roots, taken, fit, hidden }) {
+function FitForm({ places: { folders, roots }, taken, fit, hidden }) {
   const [fields, setFields] = useState({ name: taken.length ? "" : "parts", where: "", rate: "5" });
   // The folders may come after somebody began to write: what was written stays.
-  const shown = { folder: roots.length === 1 ? roots[0] : "", ...fields };
+  const shown = { folder: folders.find((folder) => /(^|\/)(good|ok|normal)$/i.test(folder)) ?? (folders.length === 1 ? folders[0] : ""), ...fields };
   const field = (name) => ({ value: shown[name], onInput: (event) => setFields((now) => ({ ...now, [name]: event.target.value })) });
   const { name, folder, where, rate } = shown;
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
   return html`<${Form} class="card narrow" ...${{ hidden, send }}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
     <label>Name <input ...${NAMING} ...${field("name")} /></label>
-    <label>Folder of good images <input list="good-roots" placeholder="line/good" required=${!where} disabled=${!!where} ...${field("folder")} /></label>
-    <${Options} id="good-roots" values=${roots} />
+    <label>Folder of good images <input list="good-folders" placeholder=${`${folders[0] ?? roots[0] ?? "line"}/good`} required=${!where} disabled=${!!where} ...${field("folder")} /></label>
+    <${Options} id="good-folders" values=${[...folders, ...roots]} />
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
@@ -81,7 +82,7 @@ function FitForm({ roots, taken, fit, hidden }) {
 }
 
 /** What a detector scored: defects first, one image large. */
-function Board({ collection, detector, roots, start, changed, setError, done, isFitting, watched }) {
+function Board({ collection, detector, places, start, changed, setError, done, isFitting, watched }) {
   const [at, open] = useState();
   const [opacity, setOpacity] = useState(70);
   const [trial, setTrial] = useState(detector.threshold);
@@ -122,7 +123,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
   if (!lists) return html`<${Wait} />`;
   const { counts, failed } = defects;
   const shared = { collection, detector, setError, open, image, trial };
-  return html`<${Source} ...${shared} ...${{ roots, start, load, watched }} />
+  return html`<${Source} ...${shared} ...${{ places, start, load, watched }} />
     <${FailureList} failed=${failed} />
     ${!image && html`<${Empty} title="Nothing scored yet"><p>Watch the folder in which images arrive, or score files.</p><//>`}
     ${image && html`<div class="inspection"><section aria-label="Image">
@@ -131,7 +132,7 @@ function Board({ collection, detector, roots, start, changed, setError, done, is
           <button aria-label="Image before" onClick=${() => step(-1)}>←</button><span class="soft">${index + 1} of ${all.length}</span>
           <button aria-label="Next image" onClick=${() => step(1)}>→</button></div>
         <${Heat} key=${image.id + image.revision} ...${shared} opacity=${opacity} />
-        <div class="buttons">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "main" : ""} aria-pressed=${image.verdict === verdict}
+        <div class="buttons decisions">${["good", "defect"].map((verdict) => html`<button class=${image.verdict === verdict ? "main" : ""} aria-pressed=${image.verdict === verdict}
             onClick=${() => decide(verdict)}>${verdict === "good" ? "Good" : "Defect"} <kbd>${verdict[0]}</kbd></button>`)}
           <button disabled=${!undo.current.length} onClick=${takeBack}>Undo <kbd>u</kbd></button><span class="space" />
           <label class="line">Heat <input type="range" min="0" max="100" value=${opacity} aria-label="Opacity of the heat" onInput=${(event) => setOpacity(+event.target.value)} /></label></div>
@@ -161,7 +162,7 @@ function Cards({ list, collection, detector, image: chosen, open }) {
 }
 
 /** Where images come from: a folder, once or for good, or files of this machine. */
-function Source({ collection, detector, roots, start, load, setError, watched }) {
+function Source({ collection, detector, places: { folders, roots }, start, load, setError, watched }) {
   const [folder, setFolder] = useState("");
   const [left, setLeft] = useState(0);
   const inspect = (watch) => start(collection.post(`detectors/${detector.name}/folders`, { folder, watch }));
@@ -174,8 +175,8 @@ function Source({ collection, detector, roots, start, load, setError, watched })
     }
   };
   return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
-    <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
-    <${Options} id="inspected" values=${roots} />
+    <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${folders[0] ?? roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
+    <${Options} id="inspected" values=${[...folders, ...roots]} />
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
     <label class="button">${left ? `Scoring, ${number(left)} left…` : "Score files…"}<input class="hidden-text" type="file" multiple accept="image/*" disabled=${left > 0} onChange=${send} /></label><//>`;

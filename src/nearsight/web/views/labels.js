@@ -76,7 +76,7 @@ function Labeler({ collection, facts, Queue }) {
     ...(check && { k: ["keep the label: it is right", () => give(image?.own)] }),
   });
   const last = queue.history.at(-1);
-  const side = (label) => (label === hint ? html`<span class="wide">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)} <kbd class="wide">Enter</kbd>`
+  const side = (label) => (label === hint ? html`<span class="long">${check ? "looks like this" : "perhaps"}, </span>${percent(image.probability)} <kbd class="long">Enter</kbd>`
     : label === image?.own ? "the label" : number(queue.counts.get(label) ?? 0));
   const labeled = [...queue.counts.values()].reduce((sum, n) => sum + n, 0);
   return html`<div class="labeler">

@@ -13,7 +13,7 @@ export function People({ collection, query, selection }) {
   const [shows, setShows] = useState({ hidden: false, least: 2, limit: PAGE });
   const [state, setState] = useState({ version: 0 });
   const [forgets, setForgets] = useState();
-  const analysis = useAnalysis(collection, "faces", () => collection.get("faces", shows));
+  const analysis = useAnalysis(collection, "faces", () => collection.get("faces", shows), ["faces_upgrade"]);
   const { result } = analysis;
   useChange(() => { analysis.reload(); }, [shows]);
   const latest = useRef();

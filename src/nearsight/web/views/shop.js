@@ -38,8 +38,8 @@ export function Shop({ collection, query, selection, tell }) {
     }).catch((error) => setUnsaved({ error, again: () => change(edit) })).finally(() => setEdits((now) => now.filter((other) => other !== edit)));
   };
   // Dialogs may be closed meanwhile.
-  const learning = useJob(collection, "baskets", ({ state }) => { reload(); if (state === "done") tell("Learned from the orders"); });
-  const table = useJob(collection, "recommendations", ({ state }) => state === "done" && tell("The table is ready: Export CSV"));
+  const learning = useJob(collection, ["baskets"], ({ state }) => { reload(); if (state === "done") tell("Learned from the orders"); });
+  const table = useJob(collection, ["recommendations"], ({ state }) => state === "done" && tell("The table is ready: Export CSV"));
   useKeys("Shop", {
     "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
