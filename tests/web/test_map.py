@@ -110,6 +110,38 @@ def test_the_lasso_selects_shift_adds_and_alt_subtracts(parts):
     assert parts.evaluate("() => said.at(-1)") == "50 images selected"
 
 
+def test_a_finger_moves_two_zoom_and_a_tap_selects(parts):
+    parts.evaluate(SHOW, [100])
+    session = parts.context.new_cdp_session(parts)
+
+    def touch(kind, *fingers):
+        points = [{"x": left, "y": top, "id": at} for at, (left, top) in enumerate(fingers)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    for point in (42, 43):
+        left, top = place(parts, point)
+        touch("touchStart", (left + 6, top + 6))
+        touch("touchEnd")
+    assert selected(parts) == {42, 43}
+    assert parts.evaluate("() => hovered.at(-1)") == 43
+    # Both fingers stay on what they touch.
+    touched = parts.evaluate("() => [...map.toData(300, 300), ...map.toData(400, 300)]")
+    touch("touchStart", (300, 300))
+    touch("touchStart", (300, 300), (400, 300))
+    touch("touchMove", (250, 320), (400, 300))
+    touch("touchMove", (200, 340), (400, 340))
+    touch("touchEnd")
+    now = parts.evaluate("() => [...map.toData(200, 340), ...map.toData(400, 340)]")
+    assert now == pytest.approx(touched, abs=1e-2)
+    # One finger goes on, and nothing was selected on the way.
+    corner = parts.evaluate("() => map.toData(100, 100)")
+    touch("touchStart", (300, 300))
+    touch("touchMove", (330, 340))
+    touch("touchEnd")
+    assert parts.evaluate("() => map.toData(130, 140)") == pytest.approx(corner, abs=1e-2)
+    assert selected(parts) == {42, 43}
+
+
 def test_the_keyboard_selects_with_a_rectangle(parts):
     parts.evaluate(SHOW, [100])
     parts.locator(".map-overlay").focus()

@@ -11,7 +11,7 @@ const hasStopped = ({ state }) => state === "interrupted" || state === "failed";
 
 const DOES = {
   index: "Add images", duplicates: "Find duplicates", clusters: "Find clusters", cluster_split: "Split a cluster", map: "Make the map",
-  faces: "Find faces", faces_upgrade: "Compute faces again", audit: "Audit the images", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
+  faces: "Find faces", faces_upgrade: "Compute faces again", audit: "Audit", upgrade: "Move to another model", classifier: "Learn from labels", predictions: "Classify",
   label_check: "Check labels", baskets: "Learn from orders", recommendations: "Recommend for every item",
   anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder",
 };

@@ -7,6 +7,7 @@ import { categoryColor } from "./palette.js";
 import { DIMMED, HIDDEN, NORMAL, PointLayer, SELECTED } from "./point-layer.js";
 
 const HOVER_PX = 8;
+const FINGER_PX = 20;
 const LASSO_STEP_PX = 3;
 const SVG = "http://www.w3.org/2000/svg";
 // Without WebGL2 the processor draws, and cannot draw all.
@@ -40,6 +41,8 @@ export class MapView {
     this.labels = [];
     this.center = [0, 0];
     this.zoom = 1;
+    // Where the fingers are that touch the map, by the number of each.
+    this.fingers = new Map();
     this.listen();
     this.removeKeys = addKeys("Map", () => this.keys());
   }
@@ -150,7 +153,9 @@ export class MapView {
     this.height = Math.max(1, this.element.clientHeight);
     this.canvas.width = Math.round(this.width * devicePixelRatio);
     this.canvas.height = Math.round(this.height * devicePixelRatio);
-    this.fit();
+    // Who has looked closer goes on looking there.
+    if (this.zoom === 1) this.fit();
+    else this.draw();
   }
 
   draw() {
@@ -207,10 +212,10 @@ export class MapView {
     this.announce(`${n.toLocaleString("en")} ${n === 1 ? "image" : "images"} selected`);
   }
 
-  pointAt(left, top) {
+  pointAt(left, top, reach = HOVER_PX) {
     if (!this.buckets) return -1;
     const [x, y] = this.toData(left, top);
-    const point = this.buckets.nearest(x, y, HOVER_PX / this.scale);
+    const point = this.buckets.nearest(x, y, reach / this.scale);
     return point >= 0 && this.hidden[point] ? -1 : point;
   }
 
@@ -231,13 +236,23 @@ export class MapView {
     overlay.addEventListener("pointerdown", (event) => {
       overlay.setPointerCapture(event.pointerId);
       this.pressed = place(event);
-      // The left button draws the lasso; the middle and right buttons, and one finger, move the map.
-      if (event.pointerType === "mouse" && event.button === 0) this.lasso = [this.pressed];
+      // The left button draws the lasso; the middle and right buttons, and one finger, move the map. Two fingers zoom it, a tap selects.
+      if (event.pointerType !== "mouse") this.tap = this.fingers.set(event.pointerId, this.pressed).size === 1 && this.pressed;
+      else if (event.button === 0) this.lasso = [this.pressed];
     });
-    overlay.addEventListener("pointermove", (event) => this.moved(place(event)));
-    overlay.addEventListener("pointerup", (event) => this.released(place(event), gestureOf(event)));
-    overlay.addEventListener("pointercancel", () => this.cancel());
-    overlay.addEventListener("pointerleave", () => this.hover(-1, 0, 0));
+    overlay.addEventListener("pointermove", (event) => {
+      const at = place(event), before = [...this.fingers.values()];
+      if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, at);
+      if (before.length === 2) this.pinch(before, [...this.fingers.values()]);
+      else this.moved(at);
+    });
+    overlay.addEventListener("pointerup", (event) => {
+      this.fingers.delete(event.pointerId);
+      this.released(place(event), gestureOf(event));
+      [this.pressed] = this.fingers.values();
+    });
+    overlay.addEventListener("pointercancel", () => { this.fingers.clear(); this.cancel(); });
+    overlay.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.hover(-1, 0, 0));
     overlay.addEventListener("contextmenu", (event) => event.preventDefault());
     overlay.addEventListener("dblclick", (event) => {
       const point = this.pointAt(...place(event));
@@ -253,27 +268,39 @@ export class MapView {
       const [lastLeft, lastTop] = this.lasso.at(-1);
       if (Math.hypot(left - lastLeft, top - lastTop) >= LASSO_STEP_PX) this.lasso.push([left, top]);
       this.draw();
-    } else {
+    } else if (!this.tap || Math.hypot(left - this.tap[0], top - this.tap[1]) > HOVER_PX) {
+      this.tap = undefined;
       this.pan(left - this.pressed[0], top - this.pressed[1]);
       this.pressed = [left, top];
     }
   }
 
+  /** Two fingers were at two places, and are at two others: what is between them stays there. */
+  pinch(before, now) {
+    const span = ([a, b]) => Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1]));
+    const middle = ([a, b]) => [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
+    const [from, to] = [middle(before), middle(now)];
+    this.pan(to[0] - from[0], to[1] - from[1]);
+    this.zoomAt(span(now) / span(before), ...to);
+  }
+
   released(at, how) {
-    const { lasso } = this;
+    const { lasso, tap } = this;
     this.cancel();
-    if (!lasso) return;
-    if (lasso.length > 2) {
+    if (!lasso && !tap) return;
+    if (lasso?.length > 2) {
       this.select(lasso, how);
       return;
     }
-    const point = this.pointAt(...at);
-    if (point >= 0) this.selection.change([this.ids[point]], how);
+    const point = this.pointAt(...at, tap ? FINGER_PX : HOVER_PX);
+    if (tap) this.hover(point, ...at);
+    if (tap && point >= 0) this.selection.toggle(this.ids[point]);
+    else if (point >= 0) this.selection.change([this.ids[point]], how);
     else if (how === "replace") this.selection.clear();
   }
 
   cancel() {
-    this.pressed = this.lasso = this.rectangle = undefined;
+    this.pressed = this.lasso = this.tap = this.rectangle = undefined;
     this.draw();
   }
 

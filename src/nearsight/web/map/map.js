@@ -87,7 +87,8 @@ function Board({ collection, selection, result, start }) {
         ${names.get(codes[hover.point]) ?? ""}</div>`}
       <${Legend} ...${{ coloring, hidden, toggle }} />
     </div>
-    <p class="soft map-help">Draw to select; Shift adds, Alt takes away. The wheel zooms, the right button moves.</p>
+    <p class="soft map-help">${matchMedia("(hover: hover)").matches ? "Draw to select; Shift adds, Alt takes away. The wheel zooms, the right button moves."
+      : "Tap to select. One finger moves the map, two zoom it."}</p>
     ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened()}
       source=${{ collection, count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }} />`}`;
 }

@@ -105,7 +105,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     const ids = selection.has(cell.dataset.id) ? chosen() : [cell.dataset.id];
     carry(event, "images", ids.join());
   };
-  const others = result.clusters.filter(({ id }) => id !== cluster.id);
+  const targets = [...result.clusters.filter(({ id }) => id !== cluster.id), { id: null, name: "New cluster" }, { id: NONE, name: "No cluster" }];
   return html`<h1 class="hidden-text">${titleOf(cluster)}</h1><${Form} class="search-line" send=${rename}>
       <button type="button" onClick=${() => go(collection, "clusters")}>← All clusters</button>
       <input aria-label="Name of the cluster" required maxlength="100" ...${written(name, setName)} />
@@ -117,10 +117,9 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     <div class="stack-board">
       <div class="fill" onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} ...${{ source, selection }} /></div>
-      <ul class="targets" aria-label="Other clusters">${others.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}
-        <${Target} cluster=${{ id: null, name: "New cluster" }} ...${{ move, chosen }} /><${Target} cluster=${{ id: NONE, name: "No cluster" }} ...${{ move, chosen }} /></ul>
+      <ul class="targets" aria-label="Other clusters">${targets.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}</ul>
     </div>
-    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} ...${{ others, move }} close=${() => setAsks()} />`}
+    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} ...${{ targets, move }} close=${() => setAsks()} />`}
     ${asks === "split" && html`<${SplitDialog} ...${{ cluster, edit, follow }} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
 }
 
@@ -134,10 +133,9 @@ function Target({ collection, cluster, move, chosen }) {
     <span>${titleOf(cluster)}</span></button></li>`;
 }
 
-function MoveDialog({ ids, others, move, close }) {
+function MoveDialog({ ids, targets, move, close }) {
   const [words, setWords] = useState("");
-  const found = [...others, { id: null, name: "A new cluster" }, { id: NONE, name: "No cluster" }]
-    .filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
+  const found = targets.filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
   return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
     ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
     <${Form} send=${() => found.length && move(ids, found[0])}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label><//>

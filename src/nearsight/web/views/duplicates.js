@@ -98,15 +98,15 @@ function Group({ collection, group, position, total, step, decide, discard, keep
 
 function SideBySide({ collection, pair, keep }) {
   const [zoom, setZoom] = useState({ scale: 1, x: 50, y: 50 });
-  const toggle = () => setZoom((now) => (now.scale === 1 ? { ...now, scale: 4 } : { scale: 1, x: 50, y: 50 }));
-  useKeys("Zoom", { z: ["look closely at both, or at all of them again", toggle] });
-  const move = (event) => {
-    if (zoom.scale === 1) return;
-    const box = event.currentTarget.getBoundingClientRect();
-    setZoom({ ...zoom, x: ((event.clientX - box.left) / box.width) * 100, y: ((event.clientY - box.top) / box.height) * 100 });
+  const toggle = (place) => setZoom(({ scale }) => ({ scale: scale === 1 ? 4 : 1, x: 50, y: 50, ...place }));
+  useKeys("Zoom", { z: ["look closely at both, or at all of them again", () => toggle()] });
+  const placeOf = ({ currentTarget, clientX, clientY }) => {
+    const box = currentTarget.getBoundingClientRect();
+    return { x: ((clientX - box.left) / box.width) * 100, y: ((clientY - box.top) / box.height) * 100 };
   };
+  const move = (event) => zoom.scale > 1 && setZoom({ ...zoom, ...placeOf(event) });
   return html`<div class="pair">${pair.map((id) => html`<figure key=${id}>
-    <div class="pane" onMouseMove=${move} onClick=${toggle}>
+    <div class=${`pane ${zoom.scale > 1 ? "close" : ""}`} onPointerMove=${move} onClick=${(event) => toggle(placeOf(event))}>
       <${Photograph} ...${{ collection, id }} style=${{ transform: `scale(${zoom.scale})`, transformOrigin: `${zoom.x}% ${zoom.y}%` }} /></div>
     <figcaption><${Facts} ...${{ collection, id }} title=${id === keep ? "Suggested to keep" : "The other"} /></figcaption></figure>`)}</div>`;
 }
