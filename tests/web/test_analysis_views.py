@@ -232,6 +232,11 @@ def test_what_the_selection_puts_into_the_trash_leaves_the_duplicates_too(page, 
     page.get_by_text("1 file put back").wait_for()
     page.goto(f"#/{album}/duplicates")
     page.locator(".pair").get_by_text("00.png").wait_for()
+    # On a phone, all that can be decided is in one line.
+    page.set_viewport_size({"width": 390, "height": 844})
+    boxes = [button.bounding_box() for button in page.locator(".decisions button").all()]
+    assert len({box["y"] for box in boxes}) == 1
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
 
 
 def test_the_audit_names_issues_and_what_is_marked_goes_to_the_trash_and_back(page, page_service, album):

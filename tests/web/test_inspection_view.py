@@ -132,4 +132,8 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     for width in (1200, 390):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # On a phone, what decides is on the screen at once.
+    page.locator("h1").scroll_into_view_if_needed()
+    box = page.locator(".decisions").bounding_box()
+    assert 0 < box["y"] < box["y"] + box["height"] < 800
     shutil.rmtree(root)

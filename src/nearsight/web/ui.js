@@ -106,12 +106,6 @@ export function useOrder() {
 
 export const written = (value, set) => ({ value, onInput: (event) => set(event.target.value) });
 
-/** What a person writes into a field: its value, `set`, and the properties of the input. */
-export function useField(first) {
-  const [value, set] = useState(first);
-  return { value, set, props: written(value, set) };
-}
-
 /** The properties of a field for the name of something that the service keeps. */
 export const NAMING = { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", maxlength: 64, title: "letters, digits, - and _" };
 

@@ -1,6 +1,6 @@
 // Conditions on the fields of images, chosen instead of written.
 
-import { Form, html, useField, useState, written } from "../ui.js";
+import { Form, html, useState, written } from "../ui.js";
 
 const IS = [["is", "is", true], ["not", "is not", true]];
 const BOUNDS = [["most", "at most", true], ["least", "at least", true]];
@@ -28,17 +28,17 @@ export function ConditionForm({ fields, kinds = KINDS, button, add }) {
   const names = Object.keys(fields);
   const [field, setField] = useState(names[0]);
   const [chosen, setChosen] = useState();
-  const value = useField("");
+  const [value, setValue] = useState("");
   const type = fields[field];
   const these = kinds[type] ?? kinds.string;
   const kind = these.find(([is]) => is === chosen) ?? these[0];
   const send = () => {
-    add({ field, is: kind[0], value: kind[2] ? value.value : undefined });
-    value.set("");
+    add({ field, is: kind[0], value: kind[2] ? value : undefined });
+    setValue("");
   };
   return html`<${Form} class="search-line" send=${send}>
     <select aria-label="Field" ...${written(field, (name) => { setField(name); setChosen(); })}>${names.map((name) => html`<option value=${name}>${name.replaceAll("_", " ")}</option>`)}</select>
     <select aria-label="Condition" ...${written(kind[0], setChosen)}>${these.map(([is, words]) => html`<option value=${is}>${words}</option>`)}</select>
-    ${kind[2] && html`<input aria-label="Value" required type=${{ double: "number", date: "date" }[type] ?? "text"} step="any" ...${value.props} />`}
+    ${kind[2] && html`<input aria-label="Value" required type=${{ double: "number", date: "date" }[type] ?? "text"} step="any" ...${written(value, setValue)} />`}
     <button>${button}</button><//>`;
 }

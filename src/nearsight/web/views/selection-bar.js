@@ -3,7 +3,7 @@
 import { service } from "../api.js";
 import { useTrash } from "../components/trash.js";
 import { go } from "../route.js";
-import { count, Dialog, Failure, Form, html, NAMING, useChange, useChanges, useField, useKeys, useRef, useState } from "../ui.js";
+import { count, Dialog, Failure, Form, html, NAMING, useChange, useChanges, useKeys, useRef, useState, written } from "../ui.js";
 
 const COPIED_AT_ONCE = 500;
 
@@ -39,26 +39,26 @@ export function SelectionBar({ collection, selection, reload, tell }) {
 }
 
 function TagDialog({ collection, selection, close, tell }) {
-  const key = useField("tag");
-  const value = useField("");
+  const [key, setKey] = useState("tag");
+  const [value, setValue] = useState("");
   const send = async () => {
-    const { changed, change } = await collection.patch("items", { ids: [...selection.ids], metadata: { [key.value.trim()]: value.value.trim() || null } });
+    const { changed, change } = await collection.patch("items", { ids: [...selection.ids], metadata: { [key.trim()]: value.trim() || null } });
     tell(`${count(changed, "image")} tagged`, change && (() => collection.post("items/undo", { change })
       .then(({ changed, kept }) => `${count(changed, "tag")} taken back${kept ? `; ${count(kept, "image")} changed since` : ""}`)));
     close();
   };
   return html`<${Dialog} title=${`Tag ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
-    <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" ...${key.props} /></label>
-    <label>Value <input placeholder="empty takes the tag away" ...${value.props} /></label>
+    <label>Name <input required pattern="[A-Za-z_][A-Za-z0-9_]*" ...${written(key, setKey)} /></label>
+    <label>Value <input placeholder="empty takes the tag away" ...${written(value, setValue)} /></label>
     <button class="main">Tag</button><//><//>`;
 }
 
 function CopyDialog({ collection, selection, close, reload }) {
-  const name = useField("");
+  const [name, setName] = useState("");
   const [done, setDone] = useState();
   const made = useRef();
   const send = async () => {
-    const to = { name: name.value.trim() }, ids = [...selection.ids];
+    const to = { name: name.trim() }, ids = [...selection.ids];
     // After a failure, it goes on where it was.
     if (made.current !== to.name) await service.post("collections", { ...to, like: collection.name });
     made.current = to.name;
@@ -74,7 +74,7 @@ function CopyDialog({ collection, selection, close, reload }) {
   };
   return html`<${Dialog} title=${`A new collection of ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
     <p>They stay in this collection, too. Tags come with them; what is changed later in one collection is not changed in the other.</p>
-    <label>Name <input ...${NAMING} ...${name.props} /></label>
+    <label>Name <input ...${NAMING} ...${written(name, setName)} /></label>
     ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress" />`}
     <button class="main" disabled=${done != null}>Create</button><//><//>`;
 }
