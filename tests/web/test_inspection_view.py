@@ -47,7 +47,7 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     page.get_by_label("Name").fill("fabric")
     wait_for(lambda: late or page.wait_for_timeout(50))
     late[0].continue_()
-    page.locator("#good-folders option").first.wait_for(state="attached")
+    page.locator("#folders option").first.wait_for(state="attached")
     assert page.get_by_label("Name").input_value() == "fabric"
     page.get_by_label("Folder of good images").fill("files/line/good")
     page.get_by_label("False alarms that you accept").fill("20")

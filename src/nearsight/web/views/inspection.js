@@ -41,7 +41,7 @@ export function Inspection({ collection }) {
   const shown = jobs.filter((job) => (job.kind === "anomaly_fit" || job.args.detector === detector?.name) && (OPEN.includes(job.state) || isLatest(job)));
   const running = shown.some((job) => job.kind === "anomaly_fit" && OPEN.includes(job.state));
   return html`
-    <${Failure} error=${error ?? unread} />
+    <${Failure} error=${error ?? unread} /><${Options} id="folders" values=${[...places.folders, ...places.roots]} />
     ${!detector && html`<h1>Inspection</h1>`}
     ${detector && html`<div class="line wrap"><h1>Inspection</h1>
       <label><span class="hidden-text">Detector</span><select ...${written(detector.name, setChosen)}>
@@ -73,8 +73,7 @@ function FitForm({ places: { folders, roots }, taken, fit, hidden }) {
   return html`<${Form} class="card narrow" ...${{ hidden, send }}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
     <label>Name <input ...${NAMING} ...${field("name")} /></label>
-    <label>Folder of good images <input list="good-folders" placeholder=${`${folders[0] ?? roots[0] ?? "line"}/good`} required=${!where} disabled=${!!where} ...${field("folder")} /></label>
-    <${Options} id="good-folders" values=${[...folders, ...roots]} />
+    <label>Folder of good images <input list="folders" placeholder=${`${folders[0] ?? roots[0] ?? "line"}/good`} required=${!where} disabled=${!!where} ...${field("folder")} /></label>
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
     ${rate > 0 && html`<p class="soft">This rate needs at least ${count(Math.ceil(100 / rate - 1 - 1e-9) + 10, "good image")}; several hundred make it sure.</p>`}
@@ -175,8 +174,7 @@ function Source({ collection, detector, places: { folders, roots }, start, load,
     }
   };
   return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
-    <input aria-label="Folder to inspect" list="inspected" required placeholder=${`${folders[0] ?? roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
-    <${Options} id="inspected" values=${[...folders, ...roots]} />
+    <input aria-label="Folder to inspect" list="folders" required placeholder=${`${folders[0] ?? roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
     <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
     <label class="button">${left ? `Scoring, ${number(left)} left…` : "Score files…"}<input class="hidden-text" type="file" multiple accept="image/*" disabled=${left > 0} onChange=${send} /></label><//>`;
