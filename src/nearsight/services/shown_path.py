@@ -37,10 +37,9 @@ def shown_folders(folders: Iterable[str], roots: Mapping[str, Path]) -> list[str
     >>> shown_folders(["/srv/line"], roots)
     ['line']
     """
-    places, shown = sorted(map(Path, folders)), []
+    places, shown = sorted(map(Path, folders)), list[Path]()
     for name, root in roots.items():
         below = [folder for folder in places if folder.is_relative_to(root)]
         above = [Path(os.path.commonpath(below))] if below else []
-        for folder in dict.fromkeys(above + below):
-            shown.append(printable((Path(name) / folder.relative_to(root)).as_posix()))
-    return shown
+        shown += [Path(name) / folder.relative_to(root) for folder in dict.fromkeys(above + below)]
+    return [printable(folder.as_posix()) for folder in shown]

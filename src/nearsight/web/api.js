@@ -76,25 +76,6 @@ export class Collection extends Resource {
     const asked = Object.fromEntries(Object.entries(query).filter(([, value]) => value != null && value.length !== 0));
     return this.post("search", parts.some(({ file }) => file) ? form({ ...files, ...query }) : asked, { signal });
   }
-
-  /** The map: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
-  async map() {
-    const data = await this.get("map");
-    const n = data.byteLength / 26;
-    const ids = new Uint8Array(data, 10 * n);
-    const digits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-    const id = (point) => {
-      let text = "";
-      for (let at = 16 * point; at < 16 * point + 16; at++) text += digits[ids[at]];
-      return text;
-    };
-    return {
-      x: new Float32Array(data, 0, n),
-      y: new Float32Array(data, 4 * n, n),
-      category: new Uint16Array(data, 8 * n, n),
-      ids: Array.from({ length: n }, (_, point) => id(point)),
-    };
-  }
 }
 
 /** Follow a job until it ends. Returns what stops following. */

@@ -100,7 +100,7 @@ function ThemeButton() {
   const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
   useEffect(() => { document.documentElement.dataset.theme = localStorage.theme = theme; }, [theme]);
   const next = { "": "dark", dark: "light", light: "" }[theme];
-  const title = { "": "as the system", dark: "dark", light: "light" }[theme];
+  const title = theme || "as the system";
   return html`<button onClick=${() => { setTheme(next); announce(`Colors: ${next || "as the system"}`); }}
     aria-label=${`Colors: ${title}`} title=${`Colors: ${title}`}>◐</button>`;
 }

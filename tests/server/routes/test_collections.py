@@ -462,9 +462,9 @@ def test_names_that_are_no_utf_8_are_listed(serve, tmp_path, strange):
 
 
 def test_a_collection_tells_the_folders_of_its_images(serve, tmp_path, jpeg):
-    for name in ("line/good", "line/torn", "others"):
+    for red, name in enumerate(("line/good", "line/torn", "others")):
         (tmp_path / "roots" / name).mkdir(parents=True)
-        Image.new("RGB", (30, 20), (len(name), 0, 0)).save(tmp_path / "roots" / name / "1.png")
+        Image.new("RGB", (30, 20), (red, 0, 0)).save(tmp_path / "roots" / name / "1.png")
     collection = Collection.create(tmp_path / "shelf", model=FakeBackend())
     collection.add(str(tmp_path / "roots/line"), progress=False)
     roots = [f"{name}={tmp_path / 'roots' / name}" for name in ("others", "line")]

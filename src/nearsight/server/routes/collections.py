@@ -83,7 +83,7 @@ async def get_collection(request: Request, name: str) -> dict[str, Any]:
 
 @router.get("/{name}/folders", dependencies=[requires("read")])
 async def get_folders(request: Request, name: str) -> dict[str, list[str]]:
-    """Return the folders of the server that hold this collection's images, and the roots that any may be below.
+    """Return the folders of the server that hold a collection's images, and the roots that any may be below.
 
     In each root the first folder is the one that holds all the others; there are at most 200.
     """

@@ -16,7 +16,6 @@ const DOES = {
   anomaly_fit: "Fit", anomaly_score: "Score a folder", anomaly_watch: "Watch a folder",
 };
 
-/** What a job does, and with what. */
 export const jobTitle = ({ kind, args = {} }) => [DOES[kind] ?? kind, args.folder ?? args.where].filter(Boolean).join(": ");
 
 /** Follow a job as long as it runs. Returns whether it does. */
@@ -26,7 +25,7 @@ export function useFollowed(job, told) {
   return isOpen;
 }
 
-/** The latest job of some kinds in a collection, also one from before the page was loaded: its facts, and {run, follow, isRunning, failure}. `run` takes the promise of a started job of the first kind. */
+/** The latest job of some kinds, also one from before the page was loaded: its facts, and {run, follow, isRunning, failure}. `run` takes the promise of a new one of the first kind. */
 export function useJob(collection, kinds, ended) {
   const [job, follow] = useState({});
   useEffect(() => {

@@ -14,7 +14,7 @@ const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], 
 
 export function MapOfImages({ collection, selection }) {
   const analysis = useAnalysis(collection, "map", (all) =>
-    Promise.all([collection.map(), all.includes("clusters") ? collection.get("clusters") : null]).then(([points, clusters]) => ({ points, clusters })));
+    Promise.all([collection.get("map").then(pointsOf), all.includes("clusters") ? collection.get("clusters") : null]).then(([points, clusters]) => ({ points, clusters })));
   return html`<div class="fill"><h1 class="hidden-text">Map of ${collection.name}</h1>
     <${Analysis} analysis=${analysis} title="No map yet" button="Make the map"
       explanation="The map lays all images out on a plane: similar ones lie close together.">
@@ -119,6 +119,24 @@ function Scale({ ends, colorOf }) {
     bar.current.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   }, []);
   return html`<div class="scale"><div class="scale-bar" ref=${bar} /><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
+}
+
+/** The points of the map as the service sends them: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
+function pointsOf(data) {
+  const n = data.byteLength / 26;
+  const bytes = new Uint8Array(data, 10 * n);
+  const digits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+  const id = (point) => {
+    let text = "";
+    for (let at = 16 * point; at < 16 * point + 16; at++) text += digits[bytes[at]];
+    return text;
+  };
+  return {
+    x: new Float32Array(data, 0, n),
+    y: new Float32Array(data, 4 * n, n),
+    category: new Uint16Array(data, 8 * n, n),
+    ids: Array.from({ length: n }, (_, point) => id(point)),
+  };
 }
 
 /** How points are colored: a code for each, its name and its color. The clusters are those that the page shows now. */

@@ -81,12 +81,11 @@ function Group({ collection, group, position, total, step, decide, discard, keep
       <button onClick=${() => step(1)} aria-label="Next group">→</button>
       ${!isOneImage && html`<button aria-pressed=${isSwapped} onClick=${() => setIsSwapped(!isSwapped)}>Swap</button>
       <button aria-pressed=${way === "slider"} onClick=${() => setWay(way === "side" ? "slider" : "side")}>Slider</button>`}
-      <span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span>
-      <span class="soft">${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
+      <span class="soft"><span class=${`state ${group.certain ? "done" : ""}`}>${group.certain ? "certain" : "to review"}</span> ${isOneImage ? "identical files" : `similarity ${group.similarity.toFixed(3)}`} · ${group.why}</span></div>
     <div class="buttons decisions">
       <button class="main" onClick=${keepSuggested}>Keep <span class="long">the </span>suggested<span class="long">, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</span></button>
-      ${rest.length === 1 && html`<button onClick=${() => discard({ ids: [group.keep] })}>Keep <span class="long">the </span>other</button>`}
-      ${!isOneImage && html`<button onClick=${() => decide("keep_both")}>Keep all</button>
+      ${rest.length === 1 && html`<button aria-label="Keep the other" onClick=${() => discard({ ids: [group.keep] })}><span class="long">Keep the </span>other</button>`}
+      ${!isOneImage && html`<button aria-label="Keep all" onClick=${() => decide("keep_both")}><span class="long">Keep </span>all</button>
       <button onClick=${() => decide("different")}>Not duplicates</button>`}</div>
     ${isOneImage ? html`<div class="pair"><div class="pane"><${Photograph} collection=${collection} id=${group.keep} /></div>
         <ul class="files">${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
@@ -151,9 +150,9 @@ function CertainDialog({ collection, close, discard }) {
       <button onClick=${close}>Cancel</button></div>
     <${Failure} error=${error} />
     <ul class="certain">${groups?.map((group) => html`<li><input type="checkbox" checked=${!left.includes(group.keep)} onChange=${() => toggle(group.keep)} aria-label=${`Clear up the group of ${names(group.redundant)}`} />
-      <img src=${collection.thumbnail(group.keep)} alt="" height="64" loading="lazy" /><span class="soft">stays: ${group.why}</span>
+      <img src=${collection.thumbnail(group.keep)} alt="" height="64" loading="lazy" />
       ${group.ids.filter((id) => id !== group.keep).map((id) => html`<img class="leaving" src=${collection.thumbnail(id)} alt="" height="64" loading="lazy" />`)}
-      <span>goes: ${names(group.redundant)}</span></li>`)}</ul>
+      <span class="space">goes: ${names(group.redundant)}<br /><span class="soft">stays: ${group.why}</span></span></li>`)}</ul>
   <//>`;
 }
 

@@ -102,6 +102,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
   };
   const drop = (at) => change({ parts: query.parts.filter((_, other) => other !== at) });
   const turn = (part) => change({ parts: query.parts.map((each) => (each === part ? { ...part, isNot: !part.isNot } : each)) });
+  const others = { text: query.text, where: query.where, cluster: `in ${isNaN(query.cluster) ? query.cluster : `cluster ${query.cluster}`}`, by: `by ${query.by}` };
   const isEmpty = Object.values(query).every((part) => !part.length);
   return html`<div class="search"><form class="search" role="search" onSubmit=${send}>
     <div class="search-line">
@@ -118,13 +119,10 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       <p id="filter-help" class="soft">Fields: ${Object.keys(fields).join(", ")}. Enter applies.</p>`}
     </form>${showsFilter && html`<${ConditionForm} fields=${fields} button="Add to the filter" add=${addCondition} />`}
     ${!isEmpty && html`<ul class="chips" aria-label="The query">
-      ${query.text && html`<${Chip} take=${() => change({ text: "" })}>${query.text}<//>`}
       ${query.parts.map((part, at) => html`<${Chip} kind=${part.isNot ? "minus" : ""} take=${() => drop(at)}><${PartImage} ...${{ collection, part }} />
         <button type="button" title="like this, or not like this" onClick=${() => turn(part)}>${part.isNot ? "not like this" : "like this"}</button><//>`)}
       ${query.notText.map((word, at) => html`<${Chip} kind="minus" take=${() => change({ notText: query.notText.filter((_, other) => other !== at) })}>not ${word}<//>`)}
-      ${query.where && html`<${Chip} take=${() => change({ where: "" })}>${query.where}<//>`}
-      ${query.cluster && html`<${Chip} take=${() => change({ cluster: "" })}>in ${isNaN(query.cluster) ? query.cluster : `cluster ${query.cluster}`}<//>`}
-      ${query.by && html`<${Chip} take=${() => change({ by: "" })}>by ${query.by}<//>`}
+      ${Object.entries(others).map(([part, words]) => query[part] && html`<${Chip} take=${() => change({ [part]: "" })}>${words}<//>`)}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
   </div>`;
 }

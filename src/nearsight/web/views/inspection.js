@@ -161,7 +161,7 @@ function Cards({ list, collection, detector, image: chosen, open }) {
 }
 
 /** Where images come from: a folder, once or for good, or files of this machine. */
-function Source({ collection, detector, places: { folders, roots }, start, load, setError, watched }) {
+function Source({ collection, detector, places, start, load, setError, watched }) {
   const [folder, setFolder] = useState("");
   const [left, setLeft] = useState(0);
   const inspect = (watch) => start(collection.post(`detectors/${detector.name}/folders`, { folder, watch }));
@@ -174,8 +174,8 @@ function Source({ collection, detector, places: { folders, roots }, start, load,
     }
   };
   return html`<${Form} class="line wrap source" send=${() => inspect(true)}>
-    <input aria-label="Folder to inspect" list="folders" required placeholder=${`${folders[0] ?? roots[0] ?? "line"}/today`} ...${written(folder, setFolder)} />
-    <button class="main" disabled=${watched.includes(folder)}>Watch the folder</button>
-    <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score it once</button>
+    <input aria-label="Folder to inspect" list="folders" required placeholder=${`${[...places.folders, ...places.roots, "line"][0].split("/")[0]}/today`} ...${written(folder, setFolder)} />
+    <button class="main" disabled=${watched.includes(folder)}>Watch<span class="long"> the folder</span></button>
+    <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score once</button>
     <label class="button">${left ? `Scoring, ${number(left)} left…` : "Score files…"}<input class="hidden-text" type="file" multiple accept="image/*" disabled=${left > 0} onChange=${send} /></label><//>`;
 }

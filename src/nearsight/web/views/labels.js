@@ -21,8 +21,8 @@ export function Labels({ collection, query, reload }) {
   const show = (where) => where && go(collection, "images", { where });
   return html`<div class="fill">
     <div class="line wrap"><h1>Labels</h1>
-      ${facts.classes.length > 0 && html`<nav class="tabs" aria-label="Labels">${Object.entries(TABS).map(([name, title]) => html`
-        <a href=${address(collection, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
+      ${facts.classes.length > 0 && html`<nav class="buttons" aria-label="Labels">${Object.entries(TABS).map(([name, title]) => html`
+        <a class="button" href=${address(collection, "labels", { key: query.key, tab: name })} aria-current=${name === tab ? "page" : null}>${title}</a>`)}</nav>`}
       <span class="space" />
       ${facts.labeled > 0 && html`<label><span class="hidden-text">Show</span><select onChange=${(event) => show(event.target.value)}>
         <option value="">Show images…</option><option value=${`${field} IS NOT NULL`}>labeled (${facts.labeled})</option><option value=${`${field} IS NULL`}>not labeled</option>

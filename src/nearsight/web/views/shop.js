@@ -66,7 +66,7 @@ function SearchBox({ collection, text = "" }) {
   const [words, setWords] = useState(text);
   useChange(() => setWords(text), [text]);
   return html`<${Form} role="search" class="search-line one" send=${() => go(collection, "shop", { text: words.trim() })}>
-    <input data-search type="search" aria-label="Search the shop" placeholder="Name, article number or words" ...${written(words, setWords)} />
+    <input data-search type="search" aria-label="Search the shop" placeholder="Name, number or words" ...${written(words, setWords)} />
     <button class="main">Search</button><//>`;
 }
 
