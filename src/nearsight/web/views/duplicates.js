@@ -85,10 +85,10 @@ function Group({ collection, group, position, total, step, decide, discard, keep
     <div class="buttons decisions">
       <button class="main" onClick=${keepSuggested}>Keep <span class="long">the </span>suggested<span class="long">, trash ${isOneImage ? count(group.redundant.length, "file") : rest.length === 1 ? "the other" : `${rest.length} others`}</span></button>
       ${rest.length === 1 && html`<button aria-label="Keep the other" onClick=${() => discard({ ids: [group.keep] })}><span class="long">Keep the </span>other</button>`}
-      ${!isOneImage && html`<button aria-label="Keep all" onClick=${() => decide("keep_both")}><span class="long">Keep </span>all</button>
+      ${!isOneImage && html`<button onClick=${() => decide("keep_both")}><span class="long">Keep </span>all</button>
       <button onClick=${() => decide("different")}>Not duplicates</button>`}</div>
     ${isOneImage ? html`<div class="pair"><div class="pane"><${Photograph} collection=${collection} id=${group.keep} /></div>
-        <ul class="files">${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
+        <ul>${group.paths.map((path) => html`<li>${path} <span class="soft">${group.redundant.includes(path) ? "can go" : "stays"}</span></li>`)}</ul></div>`
       : way === "side" ? html`<${SideBySide} ...${compared} />` : html`<${Slider} ...${compared} />`}
     ${rest.length > 1 && html`<div class="strip" role="listbox" aria-label="The others of the group">${rest.map((id, at) => html`
       <button role="option" aria-selected=${id === other} aria-label=${`Image ${at + 1}`} onClick=${() => setOther(id)}><img src=${collection.thumbnail(id)} alt="" height="80" /></button>`)}</div>`}
