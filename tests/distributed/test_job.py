@@ -9,11 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_jobs import DEADLY_SIDE_PX, start
-from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
+from unit_job_checks import (
+    DEADLINE_S,
+    N_BROKEN,
+    N_COPIES,
+    N_IMAGES,
+    UNIT,
+    planned,
+    require_each_once,
+    save,
+    wait_for,
+)
 
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
 from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.progress import told_to
 from nearsight.services import unit_jobs
 from nearsight.store.lance.store import LanceStore
 
@@ -50,6 +61,16 @@ def test_the_index_is_built_after_the_last_row(job: JobFolder, fake_worker, monk
     fake_worker(job)
     facts = unit_jobs.commit(job, until_complete=True, progress=False)
     assert (facts["rows_added"], n_rows) == (N_IMAGES - N_COPIES, [N_IMAGES - N_COPIES])
+
+
+def test_progress_of_a_share_is_not_that_of_the_others(job: JobFolder, fake_worker) -> None:
+    told: list[tuple[str, float, float | None]] = []
+    with told_to(lambda *facts: told.append(facts)):
+        fake_worker(job, share=0, n_shares=2)
+    ends = {description: (n, total) for description, n, total in told}
+    own = ends["embedding images"]
+    assert own[0] == own[1]
+    assert own[0] + ends["embedding images of other processes' shares"][0] == N_IMAGES + N_BROKEN
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,24 +120,30 @@ class Worker:
         units = self._ordered(self._folder.units())
         done = self._folder.records()
         left = [unit for unit in units if unit.number not in done]
-        own = [unit.n_images for unit in left if unit.number % self._n_shares == self._share]
+        own = [unit.n_images for unit in left if self._is_own(unit)]
         total = None if None in own else sum(n or 0 for n in own)
-        with bar("embedding images", total, progress=self._progress) as shown:
-            while (task := self._next(units)) is not None:
-                record = self.embed(*task, told=shown.update)
-                if record is not None:
-                    report.units += 1
-                    report.images += record.n_images
-                    report.rows += record.n_rows
-                    report.failed += len(record.failed)
+        tasks = iter(lambda: self._next(units), None)
+        for is_own, group in groupby(tasks, key=lambda task: self._is_own(task[0])):
+            # Of the others' units, nobody knows how many they leave.
+            description = "embedding images" if is_own else "embedding images of other processes' shares"
+            with bar(description, total if is_own else None, progress=self._progress) as shown:
+                for unit, claim in group:
+                    record = self.embed(unit, claim, told=shown.update)
+                    if record is not None:
+                        report.units += 1
+                        report.images += record.n_images
+                        report.rows += record.n_rows
+                        report.failed += len(record.failed)
         report.seconds = round(time.monotonic() - started, 3)
         return report
 
     def _ordered(self, units: list[Unit]) -> list[Unit]:
-        own = [unit for unit in units if unit.number % self._n_shares == self._share]
+        own = [unit for unit in units if self._is_own(unit)]
         # The others from the end of theirs, where their own processes come last.
-        others = [unit for unit in reversed(units) if unit.number % self._n_shares != self._share]
-        return own + others
+        return own + [unit for unit in reversed(units) if not self._is_own(unit)]
+
+    def _is_own(self, unit: Unit) -> bool:
+        return unit.number % self._n_shares == self._share
 
     def _next(self, units: list[Unit]) -> tuple[Unit, Claim] | None:
         done, claims = self._folder.records(), self._folder.claims()
