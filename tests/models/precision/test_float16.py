@@ -1,7 +1,6 @@
 """float16: what it keeps of a network, and when its vectors are the model's own."""
 
 import warnings
-from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -37,15 +36,12 @@ pytestmark = [
     pytest.mark.processor,
 ]
 
-made = lru_cache(synthetic_images)
-
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Nothing has been told, few images are measured on, and the runtime is that of most processors."""
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "synthetic_images", made)
     monkeypatch.setattr(openvino, "has_float16", lambda: False)
 
 
@@ -126,7 +122,7 @@ def test_what_is_measured_is_told_once(vit, tmp_path):
 
 
 def test_a_collection_is_of_both(vit, tmp_path):
-    images = [np.asarray(image) for image in made(6, seed=2)]
+    images = [np.asarray(image) for image in synthetic_images(6, seed=2)]
     collection = Collection.create(tmp_path / "c", model=f"{vit}#fp16", device="cpu", cache_dir=tmp_path)
     assert collection.spec == find_model(vit).spec
     collection.add(images[:3])
@@ -146,7 +142,7 @@ def test_what_is_not_quite_the_model_has_a_fingerprint_of_its_own(vit, tmp_path,
         )
     assert collection.spec.id == f"{vit}#fp16,cpu"
     assert collection.fingerprint != find_model(vit).spec.fingerprint
-    image = np.asarray(made(6, seed=2)[0])
+    image = np.asarray(synthetic_images(6, seed=2)[0])
     collection.add([image])
     # Whatever a later measurement would say, its name means these vectors.
     monkeypatch.undo()
@@ -167,7 +163,7 @@ def test_squares_may_leave_the_range(loud):
     """In numpy's float16: ONNX Runtime leaves out casts on a processor, and so hides what overflows."""
     entry = find_model(loud)
     graph = entry.variants.graph(None)
-    pixels = np.stack([preprocess(image, entry.spec) for image in made(12, seed=7)])
+    pixels = np.stack([preprocess(image, entry.spec) for image in synthetic_images(12, seed=7)])
 
     def run(model):
         with np.errstate(all="ignore"):

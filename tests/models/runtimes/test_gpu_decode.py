@@ -3,7 +3,6 @@
 import sys
 import warnings
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -26,8 +25,6 @@ from nearsight.models.synthetic_images import synthetic_images
 
 CUDA = "CUDAExecutionProvider"
 
-made = lru_cache(synthetic_images)
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -39,7 +36,6 @@ def backend(monkeypatch, model, tmp_path):
     """The model on a GPU that is not there."""
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "synthetic_images", made)
     # A package may have brought CUDA's library, without a GPU.
     monkeypatch.setattr(cuda_runtime, "_library", lambda: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", FakeRuntime(CUDA))
@@ -54,7 +50,7 @@ def nv_image_codec():
 def photographs(n=9, seed=3):
     """JPEGs of several sizes and kinds."""
     files = []
-    for i, image in enumerate(made(n, seed=seed)):
+    for i, image in enumerate(synthetic_images(n, seed=seed)):
         image = image.resize((90 + 31 * (i % 4), 70 + 17 * (i % 5)))
         options = {"subsampling": i % 3} if i % 4 else {}
         image = image.convert("L") if i % 4 == 0 else image
@@ -91,7 +87,7 @@ def test_the_vectors_are_those_of_pillows_decoding(backend, tmp_path, open_decod
 
 def test_a_thumbnail_of_a_large_image_is_small(backend, tmp_path):
     decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
-    image = made(1, seed=2)[0].resize((1000, 700))
+    image = synthetic_images(1, seed=2)[0].resize((1000, 700))
     [result] = decoder.submit(all_encoded(decoder, [jpeg(image, turned=6)]), thumbnails=True)()
     small = decode(result.thumbnail).image
     assert small.size == (175, 250)
@@ -118,7 +114,7 @@ def test_a_white_ground_needs_no_check(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_decode, "_is_whole", lambda data: checked.append(data) or True)
     for ground, n_checked in (("white", 0), ("navy", 0), ((128, 128, 128), 1)):
         image = Image.new("RGB", (96, 64), ground)
-        image.paste(made(1, seed=1)[0].resize((40, 40)))
+        image.paste(synthetic_images(1, seed=1)[0].resize((40, 40)))
         assert decoder.submit(all_encoded(decoder, [jpeg(image)]))()[0] is not None
         assert len(checked) == n_checked
 
@@ -136,7 +132,7 @@ def test_a_decoder_that_gives_another_size_is_not_believed(backend, tmp_path):
             return DeviceArray(upright.pointer, (width, height, 3), np.uint8, upright)
 
     decoder = GpuDecoder(backend, Turning, tmp_path)
-    image = made(1, seed=1)[0].resize((64, 48))
+    image = synthetic_images(1, seed=1)[0].resize((64, 48))
     assert decoder.submit(all_encoded(decoder, [jpeg(image)]))() == [None]
 
 
@@ -158,7 +154,7 @@ def test_a_file_that_ends_early_but_has_its_end_marker_is_left_to_our_decoder(
 def test_a_corner_in_one_color_is_no_damage(backend, tmp_path):
     decoder = GpuDecoder(backend, PillowDecoder, tmp_path)
     image = Image.new("RGB", (96, 64), "white")
-    image.paste(made(1, seed=1)[0].resize((40, 40)))
+    image.paste(synthetic_images(1, seed=1)[0].resize((40, 40)))
     [result] = decoder.submit(all_encoded(decoder, [jpeg(image)]))()
     assert result.vector @ by_processor(backend, [jpeg(image)])[0] > 0.9999
 

@@ -5,7 +5,6 @@ import pickle
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -32,15 +31,11 @@ from fake import FakeBackend
 CUDA, COREML = "CUDAExecutionProvider", "CoreMLExecutionProvider"
 
 
-made = lru_cache(synthetic_images)
-
-
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    """Nothing has been told; few images are measured on, and made once."""
+    """Nothing has been told; few images are measured on."""
     monkeypatch.setattr(placement, "_warned", set())
     monkeypatch.setattr(parity, "_N_IMAGES", 12)
-    monkeypatch.setattr(parity, "synthetic_images", made)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +55,7 @@ def machine(monkeypatch):
 
 
 def vectors(backend, n=11):
-    return backend.embed([backend.prepare(image) for image in made(12, seed=1)[:n]])
+    return backend.embed([backend.prepare(image) for image in synthetic_images(12, seed=1)[:n]])
 
 
 class TestOnADevice(BackendTests):
@@ -228,7 +223,7 @@ def test_a_device_that_errs_much_is_refused(model, tmp_path, machine):
 
 def test_collections_of_two_arithmetics_do_not_mix(model, tmp_path, machine):
     machine(COREML, error=0.05)
-    images = [np.asarray(image) for image in made(12, seed=1)[:6]]
+    images = [np.asarray(image) for image in synthetic_images(12, seed=1)[:6]]
     exact = Collection.create(tmp_path / "exact", model=model, device="cpu", cache_dir=tmp_path)
     exact.add(images)
     with pytest.warns(UserWarning, match="measured once"):
@@ -247,7 +242,7 @@ def test_threads_fill_batches_of_few_sizes(model, tmp_path, machine):
     backend = load_model(model, device="cuda", cache_dir=tmp_path)
     [session] = runtime.sessions
     expected = np.tile(vectors(load_model(model, device="cpu", cache_dir=tmp_path), 12), (5, 1))
-    prepared = 5 * [backend.prepare(image) for image in made(12, seed=1)]
+    prepared = 5 * [backend.prepare(image) for image in synthetic_images(12, seed=1)]
     session.batches.clear()
     session.delay_s = 0.1  # long enough for others to come meanwhile
     with ThreadPoolExecutor(10) as pool:
@@ -262,7 +257,7 @@ def test_each_size_of_a_batch_runs_before_the_first_image(model, tmp_path, machi
     runtime = machine(CUDA)
     backend = load_model(model, device="cuda", cache_dir=tmp_path)
     assert runtime.sessions[0].batches[:6] == [1, 8, 32, 64, 128, 256] == list(backend.batch_sizes)
-    backend.embed([backend.prepare(made(1, seed=1)[0])] * 200)
+    backend.embed([backend.prepare(synthetic_images(1, seed=1)[0])] * 200)
     assert set(runtime.sessions[0].batches) == set(backend.batch_sizes)
 
 
@@ -319,7 +314,7 @@ def test_a_loaded_model_has_its_place():
 
 def test_a_projection_goes_along(tmp_path, machine, model):
     collection = Collection.create(tmp_path / "c", model=model, device="cpu", cache_dir=tmp_path)
-    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.add([np.asarray(image) for image in synthetic_images(12, seed=1)])
     collection.reduce_dim(3, tmp_path / "short")
     machine(CUDA)
     short = Collection.open(tmp_path / "short", device="cuda", cache_dir=tmp_path)
@@ -333,7 +328,7 @@ def test_an_embedder_on_a_device_has_threads_to_spare(model, tmp_path, machine):
     machine(CUDA)
     on_device = Embedder(model, cache_dir=tmp_path)
     assert on_device.n_threads > Embedder(model, device="cpu", cache_dir=tmp_path).n_threads
-    images = [np.asarray(image) for image in 2 * made(12, seed=1)]
+    images = [np.asarray(image) for image in 2 * synthetic_images(12, seed=1)]
     found = on_device.embed(images).vectors
     np.testing.assert_allclose(
         found, Embedder(model, device="cpu", cache_dir=tmp_path).embed(images).vectors, atol=1e-5
@@ -379,10 +374,10 @@ def test_the_number_of_a_device_reaches_a_collections_own_projection(tmp_path, m
     runtime = machine(CUDA, error=0.05)
     with pytest.warns(UserWarning, match="measured once"):
         collection = Collection.create(tmp_path / "c", model=model, device="cuda:1", cache_dir=tmp_path)
-    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.add([np.asarray(image) for image in synthetic_images(12, seed=1)])
     collection.reduce_dim(3, tmp_path / "short")
     short = Collection.open(tmp_path / "short", device="cuda:1", cache_dir=tmp_path)
-    assert short.search(np.asarray(made(12, seed=1)[2]), k=1)[0].similarity > 0.999
+    assert short.search(np.asarray(synthetic_images(12, seed=1)[2]), k=1)[0].similarity > 0.999
     assert {session.provider_options["device_id"] for session in runtime.sessions} == {1}
 
 
@@ -427,7 +422,7 @@ def test_float16_on_a_device_that_errs_much_is_refused(model, tmp_path, machine)
 
 def test_a_lossy_device_and_a_model_of_one_form(tmp_path, machine, model):
     collection = Collection.create(tmp_path / "c", model=model, device="cpu", cache_dir=tmp_path)
-    collection.add([np.asarray(image) for image in made(12, seed=1)])
+    collection.add([np.asarray(image) for image in synthetic_images(12, seed=1)])
     collection.reduce_dim(3, tmp_path / "short")
     machine(COREML, error=0.02)
     with pytest.raises(ParityError, match="has no variants, and coreml computes slightly different vectors"):

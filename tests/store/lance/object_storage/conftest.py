@@ -1,22 +1,17 @@
-"""One server that speaks S3 for all tests of a process, and a bucket."""
+"""A place in the bucket of a server that speaks S3."""
 
 from itertools import count
 
 import pytest
 
-from s3_server import VARIABLES, S3Server, is_installed
+from s3_server import VARIABLES
 
 _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
-def server():
-    if not is_installed():
-        pytest.skip("the packages moto and s3fs are not installed")
-    server = S3Server()
-    server.make_bucket("photos")
-    yield server
-    server.stop()
+def server(s3_server):
+    return s3_server
 
 
 @pytest.fixture
