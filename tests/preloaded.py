@@ -7,20 +7,33 @@ own, and can be killed.
 import io
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # LanceDB starts its threads again in a forked process. It is imported by its own name, for
 # `nearsight.store.lance` refuses to go on in a fork of a process where it has done so.
 _MODULES = [
     "lancedb",
     "s3fs",
+    "nearsight.analyses.audit",
+    "nearsight.analyses.classification",
+    "nearsight.analyses.clusters",
+    "nearsight.analyses.duplicates",
+    "nearsight.analyses.label_check",
+    "nearsight.analyses.map",
+    "nearsight.analyses.recommendations",
     "nearsight.collection.upgrade",
     "nearsight.distributed",
+    "nearsight.services.analysis_jobs",
+    "nearsight.services.anomaly_jobs",
+    "nearsight.services.job_worker",
     "nearsight.services.trash",
 ]
 
@@ -47,6 +60,44 @@ class Preloaded:
         return code
 
 
+class Piped(Preloaded):
+    """A process that runs a program as ``python -c`` would; its stdin and stdout are pipes of text."""
+
+    def __init__(self, program: str, *arguments: object) -> None:
+        theirs, stdin = multiprocessing.Pipe(duplex=False)
+        stdout, their_stdout = multiprocessing.Pipe(duplex=False)
+        super().__init__(_execute_piped, program, ["-c", *map(str, arguments)], theirs, their_stdout)
+        for end in (theirs, their_stdout):
+            end.close()
+        self.stdin, self.stdout = _opened(stdin, "w"), _opened(stdout, "r")
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, None]:
+        """Write the last of its input, and return the rest of its output when it has ended."""
+        self.stdin.write(text)
+        self.stdin.close()
+        with self.stdout:
+            rest = self.stdout.read()
+        self.wait(timeout)
+        return rest, None
+
+    def __enter__(self) -> "Piped":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.stdin, self.stdout):
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self.wait()
+
+
 def run(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run a program as ``python -c`` would, and return what it wrote."""
     words = ["-c", *map(str, arguments)]
@@ -62,12 +113,29 @@ def _call(environment: dict[str, str], target: Callable[..., object], arguments:
     target(*arguments)
 
 
+def _opened(end: Connection, mode: str) -> IO[str]:
+    with end:
+        return os.fdopen(os.dup(end.fileno()), mode, encoding="utf-8")
+
+
 def _execute(program: str, words: list[str], stdout: Path, stderr: Path) -> None:
     for number, name in ((1, stdout), (2, stderr)):
         file = os.open(name, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
         os.close(file)
-    sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False))
+    _execute_here(program, words)
+
+
+def _execute_piped(program: str, words: list[str], stdin: Connection, stdout: Connection) -> None:
+    for number, end in enumerate((stdin, stdout)):
+        with end:
+            os.dup2(end.fileno(), number)
+    sys.stdin = io.TextIOWrapper(os.fdopen(0, "rb", closefd=False), encoding="utf-8")
+    _execute_here(program, words)
+
+
+def _execute_here(program: str, words: list[str]) -> None:
+    sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8")
     sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", closefd=False), write_through=True)
     sys.argv = words
     try:

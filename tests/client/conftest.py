@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_jobs import forked_jobs
 from PIL import Image
 
 
@@ -41,7 +42,8 @@ def serve_on_loopback():
             server.should_exit = True
             thread.join()
 
-    return serve
+    with forked_jobs():
+        yield serve
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from preloaded import Piped
 
 from nearsight import Collection
 from nearsight.collection import collection_copy, copy_collection, copy_comparison
@@ -260,17 +258,14 @@ def test_a_killed_copy_goes_on(tmp_path):
     )
     rng, n_killed = np.random.default_rng(1), 0
     for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "source"), str(tmp_path / "copy")]
-        )
-        # Once it writes rows, at any moment; how far it comes depends on the machine.
-        while process.poll() is None and not (tmp_path / "copy/store").exists():
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            n_killed += 1
-        process.wait()
+        with Piped(code, tmp_path / "source", tmp_path / "copy") as process:
+            # Once it writes rows, at any moment; how far it comes depends on the machine.
+            while process.poll() is None and not (tmp_path / "copy/store").exists():
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.4))
+            if process.poll() is None:
+                process.kill()
+                n_killed += 1
     assert n_killed
     if not (tmp_path / "copy/collection.json").exists():
         assert copy_collection(tmp_path / "source", tmp_path / "copy").n_images == n

@@ -3,9 +3,7 @@
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from preloaded import Piped
 
 from nearsight import Collection
 from nearsight.errors import StorageError
@@ -42,14 +41,8 @@ INDEX = """
 """
 
 
-def start(collection: Path, photos: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(INDEX), str(collection), str(photos)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def start(collection: Path, photos: Path) -> Piped:
+    return Piped(textwrap.dedent(INDEX), collection, photos)
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +71,17 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path: Path, photos: Path) -> None:
     acknowledged: set[str] = set()
     n_kills = 0
     for _ in range(6):
-        process = start(directory, photos)
         until = rng.randrange(1, 5)
-        for n, line in enumerate(process.stdout, start=1):
-            if line.startswith("done"):
-                break
-            acknowledged.update(line.split())
-            if n == until:
-                time.sleep(rng.random() * 0.02)
-                process.send_signal(signal.SIGKILL)
-                n_kills += 1
-        # What was still in the pipe was acknowledged too.
-        process.stdout.close()
-        process.wait()
+        with start(directory, photos) as process:
+            # What was still in the pipe was acknowledged too.
+            for n, line in enumerate(process.stdout, start=1):
+                if line.startswith("done"):
+                    break
+                acknowledged.update(line.split())
+                if n == until:
+                    time.sleep(rng.random() * 0.02)
+                    process.kill()
+                    n_kills += 1
         check_whole(Collection.open(directory, model=FakeBackend()), acknowledged)
     assert n_kills >= 2
     collection = Collection.open(directory, model=FakeBackend())

@@ -1,13 +1,12 @@
 """Decisions about faces hold when groups are computed again, and can be undone; removals leave no trace."""
 
-import subprocess
-import sys
 import time
 
 import pytest
 from fake_faces import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from preloaded import Piped
 
 from nearsight.errors import InvalidParameterError, NewerFormatError, NotACollectionError, UnknownIdError
 from nearsight.faces import FaceBank
@@ -257,9 +256,7 @@ def test_kill_9_loses_no_decision_that_was_acknowledged(bank):
         (current,) = bank.persons()
         people.name(person(current), "Ann 0")
         people.hide([person("Ann 0")], hidden=False)
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(bank.directory)], stdout=subprocess.PIPE, text=True
-        ) as process:
+        with Piped(WRITER, bank.directory) as process:
             said = [process.stdout.readline() for _ in range(4)]
             time.sleep(pause_s)
             process.kill()

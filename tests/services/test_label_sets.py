@@ -1,14 +1,12 @@
 """Labels that people give: on disk when they are acknowledged, and undone in any order."""
 
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from preloaded import Piped
 
 from nearsight import Collection
 from nearsight.errors import InvalidParameterError, MetadataError, StorageError
@@ -92,13 +90,12 @@ for n in range(1000):
 @pytest.mark.slow
 def test_a_killed_process_loses_no_acknowledged_label(tmp_path):
     with_rows(tmp_path / "c", 40)
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "c")]
     acknowledged = {}
     for n_lines in (1, 3, 8):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = Piped(WRITER, tmp_path / "c")
         for _ in range(n_lines):
             process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         rest = process.communicate()[0]
         assert process.returncode == -signal.SIGKILL
         for n in range(n_lines + len(rest.splitlines())):

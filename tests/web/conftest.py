@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_jobs import forked_jobs
 
 from nearsight.errors import UnknownModelError
 
@@ -137,9 +138,10 @@ def _no_texts() -> Any:
 @pytest.fixture(scope="session")
 def page_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageService]:
     pytest.importorskip("fastapi")
-    service = PageService(tmp_path_factory.mktemp("page") / "data")
-    yield service
-    service.stop()
+    with forked_jobs():
+        service = PageService(tmp_path_factory.mktemp("page") / "data")
+        yield service
+        service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import onnx
+import preloaded
 import pytest
 from models.layouts import write_layout, write_text_tower
 
@@ -142,22 +142,23 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def load(hub: Hub, tmp_path: Path):
+def load(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that loads a name in a process with a cache of its own."""
 
     def load(name: str, code: str = CODE, **settings: str) -> str:
         environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
             "HF_HOME": str(tmp_path / "home"),
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
-            "PYTHONWARNINGS": "ignore",
             "HF_ENDPOINT": f"http://127.0.0.1:{hub.server.server_port}",
             "NO_PROXY": "127.0.0.1",
             **settings,
         }
-        done = subprocess.run(
-            [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, timeout=100
-        )
+        with monkeypatch.context() as patch:
+            for key in [key for key in os.environ if key.startswith("HF_")]:
+                patch.delenv(key)
+            for key, value in environment.items():
+                patch.setenv(key, value)
+            done = preloaded.run(f"import warnings; warnings.simplefilter('ignore')\n{code}", name)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from preloaded import Piped, run
 
 from nearsight.errors import CollectionNotFoundError, StorageError, UnsupportedMachineError, VectorError
 from nearsight.store import parse
@@ -176,9 +176,7 @@ except StorageError as error:
     print(error)
 add("after", 10)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run(program)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -253,15 +251,11 @@ def test_a_directory_that_vanished(store, directory):
 
 def kill_a_writer(directory, *arguments, after):
     """Run a writer, kill it when it has saved `after` rows and a little more; return the ids it reported."""
-    writer = subprocess.Popen(
-        [sys.executable, str(WRITER), str(directory), *arguments], stdout=subprocess.PIPE, text=True
-    )
-    reported = [writer.stdout.readline().strip() for _ in range(after)]
-    time.sleep(0.001 * (after % 7))
-    writer.send_signal(signal.SIGKILL)
-    reported += writer.stdout.read().split()
-    writer.wait()
-    writer.stdout.close()
+    with Piped(WRITER.read_text(), directory, *arguments) as writer:
+        reported = [writer.stdout.readline().strip() for _ in range(after)]
+        time.sleep(0.001 * (after % 7))
+        writer.kill()
+        reported += writer.stdout.read().split()
     return [name for name in reported if len(name) == 8]
 
 
@@ -356,9 +350,7 @@ print("reading", flush=True)
 sys.stdin.readline()
 print(n + sum(batch.num_rows for batch in batches), store.count(), flush=True)
 """
-    reader = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    reader = Piped(program)
     assert reader.stdout.readline() == "reading\n"
     store.optimize()
     kept = disk_bytes(directory)
@@ -387,12 +379,14 @@ store = LanceStore.open(Path({str(directory)!r}))
 for _ in range(15):
     store.optimize()
 """
-    others = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    others = [Piped(program) for _ in range(2)]
     written = ["seed"]
     while any(other.poll() is None for other in others):
         written.append(f"{len(written):05}")
         store.append(rows([written[-1]]))
         store.update(pa.table({"id": [written[-1]], "width": pa.array([len(written)], pa.int32())}))
+    for other in others:
+        other.communicate()
     assert [other.returncode for other in others] == [0, 0]
     assert ids_of(store) == sorted(written)
     assert all(row["width"] == int(row["id"]) + 1 for row in fetch(store, ["width"]) if row["id"] != "seed")

@@ -1,15 +1,14 @@
 """The cache on disk: whatever happens to it, searches are right."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from preloaded import Piped
 
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.memory import accelerators, build, cache, partitions, plan
@@ -219,14 +218,12 @@ def test_compacting_deletes_what_is_saved_of_removed_rows(lance, directory, save
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_a_writer_that_is_killed_at_any_moment(lance, directory, tmp_path):
-    writer = Path(__file__).with_name("cache_writer.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, str(writer), str(tmp_path / "store"), str(directory)]
+    writer = Path(__file__).with_name("cache_writer.py").read_text()
     rng = np.random.default_rng(0)
     wanted = answers(lance)
     for _ in range(N_KILLS):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"ready\n"
+        with Piped(writer, tmp_path / "store", directory) as process:
+            assert process.stdout.readline() == "ready\n"
             time.sleep(rng.uniform(0, 0.3))
             process.kill()
         opened = MemoryCache(directory).open()

@@ -65,13 +65,15 @@ def _small_partitions(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small_graphs")
 class TestGraphs(TestMemory):
-    pass
+    # The calls are those of `TestMemory`: only how rows are found is another.
+    n_examples = 5
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small_partitions")
 class TestPartitions(TestMemory):
-    pass
+    # The calls are those of `TestMemory`: only how rows are found is another.
+    n_examples = 5
 
 
 # --- following the store ------------------------------------------------------------------------

@@ -1,8 +1,5 @@
 """Collections in a bucket: several writers, killed ones, a server that is away, and what errors say."""
 
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +9,7 @@ import filelock
 import numpy as np
 import pytest
 from PIL import Image
+from preloaded import Piped
 
 from nearsight import Collection
 from nearsight.collection import copy_collection
@@ -45,12 +43,7 @@ def folders(tmp_path):
 
 
 def started(uri, folder):
-    tests = Path(__file__).parents[3]
-    paths = [str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.Popen(
-        [sys.executable, str(WRITER), uri, str(folder)], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    return Piped(WRITER.read_text(), uri, folder)
 
 
 @pytest.mark.slow
