@@ -1,4 +1,4 @@
-"""The rules of the architecture; each is seen to bite."""
+"""The rules of the architecture; each is seen to bite. `make imports` says whether the package keeps them."""
 
 import ast
 import re
@@ -19,6 +19,11 @@ MODULES = sorted((ROOT / "src" / "nearsight").rglob("*.py"))
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+def modules_with(words: str) -> list[Path]:
+    """Return the modules whose text has such words: only these are worth a parse."""
+    return [path for path in MODULES if re.search(words, path.read_text())]
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -145,13 +150,6 @@ def test_each_contract_is_broken(broken: dict[str, str]) -> None:
     assert set(broken) == set(re.findall(r'^name = "(.+)"$', contracts, re.MULTILINE))
 
 
-def test_the_package_keeps_its_contracts(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    result = lint_imports(tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def test_public_names_are_sorted_complete_and_real() -> None:
     assert nearsight.__all__ == sorted(nearsight.__all__)
     assert set(nearsight._HOMES) == set(nearsight.__all__)
@@ -169,7 +167,7 @@ def test_only_text_format_writes_cells_of_tables() -> None:
 def test_only_settings_reads_the_environment() -> None:
     readers = {
         path.relative_to(ROOT / "src" / "nearsight").as_posix()
-        for path in MODULES
+        for path in modules_with("environ|getenv")
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
     }
@@ -225,7 +223,7 @@ def test_a_read_of_a_private_attribute_is_caught(source: str) -> None:
 @pytest.mark.slow
 def test_nobody_outside_collection_reads_its_private_attributes() -> None:
     package = ROOT / "src" / "nearsight"
-    others = [path for path in MODULES if path.parent != package / "collection"]
+    others = [path for path in modules_with(r"\._[a-z]") if path.parent != package / "collection"]
     reads = {path.relative_to(package).as_posix(): private_reads(path.read_text()) for path in others}
     assert {path: names for path, names in reads.items() if names} == {}
 
@@ -238,7 +236,7 @@ def test_no_module_has_more_than_500_lines() -> None:
 def test_no_assert_guards_user_input() -> None:
     guilty = [
         path
-        for path in MODULES
+        for path in modules_with("assert")
         # The conformance suites are tests.
         if path.parent.name != "testing"
         and any(isinstance(node, ast.Assert) for node in ast.walk(tree(path)))

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,13 +75,13 @@ GERUNDS = {
 
 def avoided_words(text: str) -> Iterator[tuple[int, str, str, str]]:
     """Yield the number, the word, what to say instead, and the line of each avoided word."""
-    for number, line in enumerate(text.splitlines(), 1):
-        for pattern, instead in AVOIDED.items():
-            for match in re.finditer(pattern, line, re.IGNORECASE):
-                word = re.findall(r"\w*", line[: match.end()])[-2]
-                if instead == "-ize" and _ISE.search(word):
-                    continue
-                yield number, word, instead, line
+    for pattern, instead in AVOIDED.items():
+        for match in re.finditer(pattern, text, re.IGNORECASE):
+            start = text.rfind("\n", 0, match.start()) + 1
+            word = re.findall(r"\w*", text[start : match.end()])[-2]
+            if instead == "-ize" and _ISE.search(word):
+                continue
+            yield text.count("\n", 0, start) + 1, word, instead, text[start:].partition("\n")[0]
 
 
 def prose_files() -> Iterator[Path]:
@@ -99,9 +99,15 @@ def gerund_modules(root: Path) -> list[str]:
 
 def repeated_classes(root: Path) -> dict[str, list[str]]:
     """Return the class names that several modules define."""
+    texts = {file: file.read_text(encoding="utf-8") for file in sorted(root.rglob("*.py"))}
+    # Also in docstrings; only what seems to be there twice is worth a parse.
+    named = Counter(name for text in texts.values() for name in re.findall(r"\bclass\s+(\w+)", text))
+    repeated = {name for name, n in named.items() if n > 1}
     homes = defaultdict(list)
-    for file in sorted(root.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for file, text in texts.items():
+        if repeated.isdisjoint(re.findall(r"\bclass\s+(\w+)", text)):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(str(file.relative_to(root)))
     return {name: files for name, files in homes.items() if len(files) > 1}

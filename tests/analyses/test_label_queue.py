@@ -24,10 +24,12 @@ def collection(tmp_path):
 
 
 def label_all(collection, queue):
-    classes = ["left", "right"]
-    vectors = collection.vectors([image.prediction.id for image in queue])
-    for image, vector in zip(queue, vectors, strict=True):
-        collection.update_metadata([image.prediction.id], {"label": classes[int(vector[1] > vector[0])]})
+    ids = np.array([image.prediction.id for image in queue])
+    vectors = collection.vectors(ids.tolist())
+    is_right = vectors[:, 1] > vectors[:, 0]
+    for label, rows in (("left", ~is_right), ("right", is_right)):
+        if rows.any():
+            collection.update_metadata(ids[rows].tolist(), {"label": label})
 
 
 def test_a_quarter_is_drawn_at_random_however_often_one_asks(collection):

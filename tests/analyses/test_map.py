@@ -9,6 +9,7 @@ import pytest
 from nearsight import Collection
 from nearsight.analyses.embedding_atlas import write_embedding_atlas
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
+from nearsight.estimators import layout2d
 
 from fake import DIM, FakeBackend
 
@@ -32,11 +33,22 @@ def collection(tmp_path):
     return made
 
 
-@pytest.mark.slow
+@pytest.fixture
+def fake_umap(monkeypatch):
+    """Coordinates without umap-learn, which compiles for long; `estimators/test_layout2d.py` has it."""
+
+    def coordinates(X, *neighbors, n_components, **options):
+        left, lengths, _ = np.linalg.svd(X - X.mean(0), full_matrices=False)
+        return (left * lengths)[:, :n_components].astype(np.float64)
+
+    monkeypatch.setattr(layout2d, "umap_coordinates", coordinates)
+    monkeypatch.setattr(layout2d, "is_umap_installed", lambda: True)
+    monkeypatch.setattr(layout2d, "require_umap", lambda remedy: None)
+
+
+@pytest.mark.usefixtures("fake_umap")
 @pytest.mark.parametrize("method", ["pca", "umap"])
 def test_nothing_moves_when_images_come_and_go(collection, method):
-    if method == "umap":
-        pytest.importorskip("umap")
     first = collection.layout_2d(method=method)
     assert (first.is_new_layout, first.n_new, first.method, first.is_added.sum()) == (True, 60, method, 0)
     assert 0.6 < first.trustworthiness <= 1
@@ -93,11 +105,9 @@ def test_some_of_a_map_keeps_the_order_asked_for(collection):
     np.testing.assert_array_equal(part.positions, whole.positions[[7, 2]])
 
 
-@pytest.mark.slow
-def test_no_images_and_none_left(tmp_path, collection):
+def test_no_images_and_none_left(tmp_path, collection, fake_umap):
     with pytest.raises(InvalidParameterError, match="no images to lay out"):
         Collection.create(tmp_path / "empty", model=FakeBackend()).layout_2d()
-    pytest.importorskip("umap")
     collection.layout_2d(method="umap")
     add(collection, 100, 20, seed=5)
     collection.remove([f"{i:032x}" for i in range(60)])

@@ -1,7 +1,6 @@
 """What a user would try first and an attacker next, with curl and real clients against a real process."""
 
 import base64
-import contextlib
 import json
 import re
 import shutil
@@ -248,41 +247,6 @@ def test_a_running_analysis_of_many_rows_is_stopped(tmp_path, model):
         assert resident_mb(process.popen.pid) - before < 100
         assert client.get("/v1/collections/many/analyses").json() == {"analyses": []}
         assert client.get("/ready").status_code == 200
-
-
-def test_what_was_acknowledged_is_there_after_a_kill(tmp_path, model, jpeg):
-    words, acknowledged, number = ["--model", f"default={model}"], {}, 0
-    for n_kills in range(2):
-        with running(tmp_path, *words) as process:
-            client = process.client()
-            client.post("/v1/collections", json={"name": "c"})
-            # After the answer to some, in the middle of another one.
-            wanted = len(acknowledged) + 2 + n_kills
-
-            def add(number, client=client):
-                files = [("image", (f"{number}.jpg", jpeg(number, (640, 480)), "image/jpeg"))]
-                with contextlib.suppress(httpx2.TransportError):
-                    answer = client.post("/v1/collections/c/items", files=files)
-                    if answer.status_code == 200:
-                        [item] = answer.json()["items"]
-                        acknowledged[item["id"]] = f"{number}.jpg"
-
-            with ThreadPoolExecutor(4) as pool:
-                added = [pool.submit(add, n) for n in range(number, number + 12)]
-                until(lambda wanted=wanted: len(acknowledged) >= wanted, 300)
-                process.popen.kill()
-            assert all(each.exception() is None for each in added)
-            number += 12
-    with running(tmp_path, *words) as process:
-        client = process.client()
-        listed = client.get("/v1/collections/c/items", params={"limit": 100}).json()
-        ids = [item["id"] for item in listed["items"]]
-        assert set(acknowledged) <= set(ids)
-        assert len(ids) == len(set(ids)) == listed["total"]
-        for id in ids:
-            found = client.post("/v1/collections/c/search", json={"id": id, "k": 100}).json()["hits"]
-            assert {id, *(hit["id"] for hit in found)} == set(ids)
-            assert client.get(f"/v1/collections/c/items/{id}/original").status_code == 200
 
 
 def test_sigterm_with_a_stream_and_a_full_queue(tmp_path, model, jpeg):
