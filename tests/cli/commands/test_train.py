@@ -21,6 +21,7 @@ def test_a_model_is_trained_looked_at_and_used(nearsight, kinds, tmp_path):
     result = nearsight(
         "train", kinds, "--labels", labels, "--to", model, "--contact-sheet", sheet, "--dim", 4, "--json"
     )
+    assert f"Views: {sheet}" in result.stderr
     document = json.loads(result.stdout)
     assert document["schema"] == 1
     assert document["model"] == f"dir:{model}"

@@ -161,6 +161,7 @@ def train(
             service.write_contact_sheet(
                 contact_sheet, paths, augment, n_images=_N_SHEET_IMAGES, n_views=_N_SHEET_VIEWS
             )
+            run.console.note(f"Views: {text_format.printable(str(contact_sheet))}")
 
     result = service.trained(
         folder,
