@@ -102,7 +102,17 @@ def plan(
     )
     run.console.document(document)
     for line in document["lines"]:
-        value = line["value"] if isinstance(line["value"], str) else f"{line['value']:,.4g}"
-        amount = f"{value} {line['unit']}".strip()
+        amount = f"{_shown(line['value'])} {line['unit']}".strip()
         measured = f"{line['basis']}: {line['rule']}"
         run.console.say(f"{line['name']:<26}  {amount:<32}  {measured}")
+
+
+def _shown(value: float | str) -> str:
+    """Return a number for people, of four digits.
+
+    >>> [_shown(value) for value in (0.01234, 23.51, 644_500.0)]
+    ['0.01234', '23.51', '644,500']
+    """
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
