@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from nearsight.errors import MissingExtraError, StorageError
-from nearsight.settings import environment
 
 # Google's driver logs each error that it raises, with its traceback. Where nobody has set up logging, Python
 # would print that above the error that we tell.
@@ -70,8 +69,7 @@ def _login() -> dict[str, str]:
 
     if any("token" in conf.get(name, {}) for name in _GOOGLE) or _LOGINS.expanduser().exists():
         return {}
-    # A server that is not Google's knows no accounts of Google.
-    return {"token": "anon" if environment().get("STORAGE_EMULATOR_HOST") else _google_account()}
+    return {"token": _google_account()}
 
 
 @cache
