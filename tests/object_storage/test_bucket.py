@@ -3,10 +3,8 @@
 import logging
 import socket
 import time
-from functools import cache
 from itertools import count
 
-import fsspec
 import pytest
 
 from nearsight.errors import MissingExtraError, StorageError
@@ -86,48 +84,13 @@ def test_a_driver_that_is_missing_is_named(monkeypatch) -> None:
         driver.url_to_fs("gs://photos/a")
 
 
-@pytest.fixture
-def google(monkeypatch, tmp_path):
-    """How often a machine of Google's was asked for, on one that has no credentials."""
-    for package in ("gcsfs", "google.auth"):
-        pytest.importorskip(package)
-    for name in ("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-    monkeypatch.setattr(driver, "_LOGINS", tmp_path / "logins")
-    monkeypatch.setattr(driver, "_google_account", cache(driver._google_account.__wrapped__))
-    asked = []
-    machine = "google.auth.compute_engine._metadata"
-    monkeypatch.setattr(f"{machine}.is_on_gce", lambda *_, **options: asked.append("is there one?"))
-    monkeypatch.setattr(f"{machine}.get", lambda *_, **options: pytest.fail("asked as if there were one"))
-    return asked
-
-
-def test_google_is_asked_as_nobody_where_there_are_no_credentials(google, monkeypatch) -> None:
-    """By itself its driver asks the machine twice, with pauses of a quarter of a minute."""
-    opened = [driver.url_to_fs(f"gs://photos/{name}", skip_instance_cache=True)[0] for name in "ab"]
-    assert [fs.credentials.method for fs in opened] == ["anon", "anon"]
-    assert google == ["is there one?"]
-    bucket = Bucket("gs://photos/a")
-
+def test_missing_credentials_for_google_are_told(bucket, monkeypatch) -> None:
     def refuse(*_, **options):
         raise OSError("Anonymous caller does not have storage.objects.get access")
 
     monkeypatch.setattr(bucket._fs, "cat_file", refuse)
-    with pytest.raises(StorageError, match="gs://photos/a.*there are no credentials.*GOOGLE_APPLICATION"):
+    with pytest.raises(StorageError, match="there are no credentials.*GOOGLE_APPLICATION"):
         bucket.read("manifest.json")
-
-
-def test_credentials_for_google_that_are_named_and_missing_are_told(google, monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
-    with pytest.raises(StorageError, match=r"key\.json was not found.*Check the file"):
-        driver.url_to_fs("gs://photos/a")
-
-
-def test_fsspec_s_own_settings_for_google_count(google, monkeypatch) -> None:
-    monkeypatch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})
-    assert driver.url_to_fs("gs://photos/c", skip_instance_cache=True)[0].credentials.method == "anon"
-    assert google == []
 
 
 def test_what_a_driver_logs_is_not_printed_above_our_error(monkeypatch, capsys) -> None:

@@ -3,20 +3,15 @@
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-from nearsight.errors import MissingExtraError, StorageError
+from nearsight.errors import MissingExtraError
 
 # Google's driver logs each error that it raises, with its traceback. Where nobody has set up logging, Python
 # would print that above the error that we tell.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 
 _EXTRAS: Final = {"gcs": "gcs", "gs": "gcs", "http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
-_GOOGLE: Final = ("gs", "gcs")
-# Where Google's driver keeps what somebody has logged in with in a browser.
-_LOGINS: Final = Path("~/.gcs_tokens")
 
 
 def protocols(url: str) -> list[str]:
@@ -43,51 +38,17 @@ def url_to_fs(url: str, **options: Any) -> tuple[Any, str]:
     ------
     MissingExtraError
         Its driver is not installed; the message holds the command that installs it.
-    StorageError
-        The credentials for Google that were named cannot be used.
     """
     # Imported here, because it takes 140 ms and most collections are local.
     from fsspec.core import url_to_fs as open_url
 
     try:
-        own = {name: _login() for name in set(protocols(url)).intersection(_GOOGLE)}
-        fs, path = open_url(url, **own, **options)
+        fs, path = open_url(url, **options)
     except ImportError as error:
         extra = next((_EXTRAS[p] for p in protocols(url) if p in _EXTRAS), None)
         remedy = f"pip install 'nearsight[{extra}]'" if extra else str(error)
         raise MissingExtraError(f"{protocols(url)[-1]}:// needs an extra: {remedy}") from error
     return fs, str(path)
-
-
-def _login() -> dict[str, str]:
-    """Return as whom Google's driver asks, unless a file or a variable of fsspec says so.
-
-    By itself the driver looks for credentials, then asks the machine for them as if it were one of Google's,
-    which takes a quarter of a minute where it is not, and then asks as nobody.
-    """
-    from fsspec.config import conf
-
-    if any("token" in conf.get(name, {}) for name in _GOOGLE) or _LOGINS.expanduser().exists():
-        return {}
-    return {"token": _google_account()}
-
-
-@cache
-def _google_account() -> str:
-    import google.auth
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        google.auth.default()
-    except GoogleAuthError as error:
-        if "default credentials were not found" in str(error):
-            # Public objects need none.
-            return "anon"
-        raise StorageError(
-            f"the credentials for Google cannot be used: {error} Check the file that"
-            " GOOGLE_APPLICATION_CREDENTIALS names, or log in with gcloud again"
-        ) from error
-    return "google_default"
 
 
 def written(info: Mapping[str, Any]) -> object:
