@@ -217,6 +217,8 @@ def test_what_the_selection_puts_into_the_trash_leaves_the_duplicates_too(page, 
     page.get_by_label("small.png", exact=True).click()
     page.goto(f"#/{album}/duplicates")
     page.locator(".pair").get_by_text("00.png").wait_for()
+    # An image that is asked for after it has gone is an error in the browser's console.
+    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="Trash", exact=True).click()
     page.get_by_text("Nothing left to decide").wait_for()
     # It is offered once to take that back.

@@ -120,3 +120,25 @@ def test_fields_keep_their_keys_and_the_list_names_them(parts):
     titles = parts.evaluate("async () => (await import('/keys.js')).keyList()")
     assert titles[0][0] == "Images"
     assert [["Enter"], "open the image"] in titles[0][1]
+
+
+def test_a_view_that_writes_its_address_late_takes_nobody_back(parts) -> None:
+    """The page hears of a new address only after what is under way."""
+    addresses = parts.evaluate(
+        """async () => {
+        const { stay } = await import('/route.js');
+        const found = [];
+        for (const here of ['#/album/map', '#/other/images', '#/album', '#/album/images?text=sea']) {
+          location.hash = here;
+          stay({ name: 'album' }, 'images', { text: 'sand' });
+          found.push(location.hash);
+        }
+        return found;
+        }"""
+    )
+    assert addresses == [
+        "#/album/map",
+        "#/other/images",
+        "#/album/images?text=sand",
+        "#/album/images?text=sand",
+    ]

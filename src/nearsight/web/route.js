@@ -18,5 +18,7 @@ export function go(collection, view, query) {
 
 /** Change only the query, without a step for the back button. */
 export function stay(collection, view, query) {
-  history.replaceState(null, "", address(collection, view, query));
+  // Somebody may have gone elsewhere, and the page not heard of it yet.
+  const here = current();
+  if (here.collection === collection.name && here.view === view) history.replaceState(null, "", address(collection, view, query));
 }
