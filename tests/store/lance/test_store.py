@@ -559,7 +559,7 @@ def test_many_fragments_of_an_indexed_table_become_few(low_thresholds, directory
     for start in range(0, len(vectors), 256):
         store.append(wide_rows(start, vectors[start : start + 256]))
     assert n_fragments(store._rows) == 70
-    queries = clustered(20, 2)
+    queries = clustered(200, 2)
     before = [[hit.id for hit in hits] for hits in store.search(queries, 10, exact=True)]
     store.maintain()
     assert n_fragments(store._rows) < 10
