@@ -120,6 +120,20 @@ def test_equal_models_tie_and_the_faster_one_is_recommended(shapes):
     assert result.recommended is fastest
 
 
+def test_a_tie_whose_interval_leaves_out_zero_is_told_as_one_of_many_comparisons(shapes):
+    result = evaluate(read_labeled_folder(shapes), [model("one"), model("two")], np.arange(36))
+    best, other = (
+        replace(found, images_per_second=speed)
+        for found, speed in zip(result.models, (1.0, 9.0), strict=True)
+    )
+    result = replace(result, models=[best, other])
+    assert "which may be chance." in result.verdict
+    [tie] = result.comparisons
+    apart = replace(tie, difference=replace(tie.difference, value=0.05, low=0.01, high=0.08))
+    told = replace(result, comparisons=[apart, tie, tie]).verdict
+    assert "higher by 0.050 (+0.010 to +0.080), which may be chance among 3 comparisons." in told
+
+
 @pytest.mark.slow
 def test_a_test_split_is_searched_among_the_others_and_leaks_are_named(shapes, tmp_path):
     for name in ("level", "upright"):

@@ -228,9 +228,11 @@ class Evaluation:
         gap = self.decisive.difference
         speed = chosen.images_per_second / best.images_per_second
         more = f" {gap.n_needed:,} queries would be needed to tell." if gap.n_needed else ""
+        # The interval is of this pair alone: it may leave out 0, and the largest of many be chance.
+        among = f" among {len(self.comparisons)} comparisons" if gap.low > 0 else ""
         return (
             f"Use {chosen.model}: it is {speed:.1f} times as fast as {best.model}, whose {title} is higher by"
-            f" {gap.value:.3f} ({gap.low:+.3f} to {gap.high:+.3f}), which may be chance.{more}"
+            f" {gap.value:.3f} ({gap.low:+.3f} to {gap.high:+.3f}), which may be chance{among}.{more}"
         )
 
 
