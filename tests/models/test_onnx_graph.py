@@ -8,6 +8,7 @@ from models.convolutions import network
 from models.layouts import write_layout
 from models.vit import transformer
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.transformers import float16 as converter
 
 from nearsight.errors import WeightsError
@@ -107,6 +108,35 @@ def test_operations_in_float32_may_share_a_constant(runtime):
         return converter.convert_float_to_float16(proto, keep_io_types=True, node_block_list=["first"])
 
     require_valid(convert_types(bounded(), convert))
+
+
+def test_a_cast_of_whole_numbers_of_the_models_own_stays(runtime):
+    """As where positions are counted: what counts takes no float16, and the number of them is whole."""
+    value, node = helper.make_tensor_value_info, helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Shape", ["x"], ["shape"], name="shape"),
+            node("Gather", ["shape", "last"], ["width"], name="gather"),
+            node("Cast", ["width"], ["limit"], name="cast", to=TensorProto.FLOAT),
+            node("Range", ["zero", "limit", "one"], ["positions"], name="range"),
+            node("Add", ["x", "positions"], ["y"], name="add"),
+        ],
+        "positions",
+        [value("x", TensorProto.FLOAT, ["n", 4])],
+        [value("y", TensorProto.FLOAT, ["n", 4])],
+        [
+            numpy_helper.from_array(np.int64(1), "last"),
+            *(numpy_helper.from_array(np.float32(at), name) for name, at in (("zero", 0), ("one", 1))),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def convert(proto):
+        return converter.convert_float_to_float16(proto, keep_io_types=True)
+
+    require_valid(converted := convert_types(model.SerializeToString(), convert))
+    [found] = ReferenceEvaluator(converted).run(None, {"x": np.zeros((1, 4), np.float32)})
+    assert found.tolist() == [[0, 1, 2, 3]]
 
 
 def test_two_operations_of_one_name_get_two():

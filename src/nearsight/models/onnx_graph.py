@@ -328,12 +328,18 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     """
     from onnx import TensorProto
 
-    graph = (model := convert(read_graph_file(source, with_data=True))).graph
+    model = read_graph_file(source, with_data=True)
+    # The model's own casts may be of whole numbers.
+    own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
+    graph = (model := convert(model)).graph
     _remove_repetitions(graph)
     casts = [node for node in graph.node if node.op_type == "Cast"]
-    up = {c.output[0]: c.input[0] for c in casts if any(a.i == TensorProto.FLOAT for a in c.attribute)}
-    # Only casts of the converter, by their names: others may cast integers.
-    down = {c.output[0]: c.input[0] for c in casts if c.name.endswith("_cast_to_fp16_node")}
+    up = {c.output[0]: c.input[0] for c in casts if _casts_to(c, TensorProto.FLOAT)}
+    down = {
+        c.output[0]: c.input[0]
+        for c in casts
+        if _casts_to(c, TensorProto.FLOAT16) and c.name not in own_casts
+    }
     for node in graph.node:
         for i, name in enumerate(node.input):
             node.input[i] = down.get(up.get(name, ""), name)
@@ -344,6 +350,10 @@ def convert_types(source: Path | bytes, convert: Callable[[Any], Any]) -> bytes:
     if (fault := _fault(model)) is not None and _fault(read_graph_file(source, with_data=True)) is None:
         raise fault
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _casts_to(cast: Any, kind: int) -> bool:
+    return any(attribute.i == kind for attribute in cast.attribute if attribute.name == "to")
 
 
 def _remove_repetitions(graph: Any) -> None:

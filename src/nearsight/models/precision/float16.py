@@ -26,8 +26,6 @@ SLOW_PROCESSOR_NOTE = "this processor does not compute in float16, so it is slow
 # Squares exceed the range of float16 from 256 on, and means of squares are too coarse to divide by. Single
 # operations that normalize a layer handle that themselves.
 _FLOAT32_KINDS = ("Pow", "ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "Sqrt", "Exp", "Log")
-# Numbers of types in ONNX.
-_FLOAT, _FLOAT16 = 1, 10
 _ELEMENTWISE_KINDS = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Reciprocal")
 
 
@@ -62,9 +60,7 @@ def convert_to_float16(
     names += chained_operations(near, _FLOAT32_KINDS, _ELEMENTWISE_KINDS)
 
     def convert(proto: Any) -> Any:
-        half = float16.convert_float_to_float16(proto, keep_io_types=True, node_block_list=names)
-        _bypass_casts(half.graph)
-        return half
+        return float16.convert_float_to_float16(proto, keep_io_types=True, node_block_list=names)
 
     try:
         return convert_types(near, convert)
@@ -73,24 +69,6 @@ def convert_to_float16(
         raise WeightsError(
             f"{spec.id} cannot be converted to float16: {type(error).__name__}: {error}"
         ) from error
-
-
-def _bypass_casts(graph: Any) -> None:
-    """Connect operations in float32 directly: up to ONNX Runtime 1.23, the converter rounds in between."""
-    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
-    to = {name: node.attribute[0].i for name, node in casts.items()}
-    direct = {
-        name: casts[node.input[0]].input[0]
-        for name, node in casts.items()
-        if to[name] == _FLOAT and to.get(node.input[0]) == _FLOAT16
-    }
-    for node in graph.node:
-        for at, name in enumerate(node.input):
-            if name in direct and node.op_type != "Cast":
-                node.input[at] = direct[name]
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for node in [node for node in casts.values() if node.output[0] in direct and node.output[0] not in used]:
-        graph.node.remove(node)
 
 
 def round_weights_to_float16(
