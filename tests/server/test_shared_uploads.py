@@ -1,10 +1,16 @@
 """Uploads stay as long as a collection shows them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from nearsight import Collection
+from nearsight.server.collection_folders import CollectionFolders
 from nearsight.server.shared_uploads import SharedUploads
+from nearsight.services.collections import copied
+
+from fake import FakeBackend
 
 
 @pytest.fixture
@@ -56,3 +62,28 @@ def test_the_copy_of_a_copy_keeps_the_files_of_the_first(tmp_path, shared, uploa
     shared.release("third")
     assert not uploads.exists()
     assert not second.exists()
+
+
+def test_a_copy_that_the_service_has_not_made_keeps_its_files_until_it_is_deleted(tmp_path, shared):
+    folders, names = CollectionFolders(tmp_path / "uploads"), ("first", "second", "third")
+    places = {name: tmp_path / "collections" / name for name in names}
+    collection = Collection.create(places["first"], model=FakeBackend())
+    uploads = {name: folders.of(name, collection) for name in names}
+    for folder in uploads.values():
+        folder.mkdir(parents=True)
+    assert not shared.is_shared(uploads["first"])
+    copied(str(places["first"]), str(places["second"]), shown="second")
+    assert shared.is_shared(uploads["first"])
+    # A copy that a job has made shows what its original does, and the original nothing of it.
+    mark(shared.marks(uploads["first"], "first", "third", str(places["third"])))
+    copied(str(places["first"]), str(places["third"]), shown="third")
+    shutil.rmtree(places["second"])
+    shared.release("second", uploads["second"])
+    assert uploads["second"].exists()
+    assert not shared.is_shared(uploads["third"])
+    # Another one gets the name; what is sent to it stays when the original goes.
+    copied(str(places["third"]), str(places["second"]), shown="second")
+    for name, left in (("first", set(names)), ("third", set(names)), ("second", set())):
+        shutil.rmtree(places[name])
+        shared.release(name, uploads[name])
+        assert {each for each in names if uploads[each].exists()} == left

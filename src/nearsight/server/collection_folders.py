@@ -6,18 +6,25 @@ from pathlib import Path
 
 from nearsight.artifacts import replacing
 from nearsight.collection import Collection
+from nearsight.collection.manifest import CollectionManifest
 
 _OWNER = ".collection"
 # The time of a file is this coarse on some file systems.
 _CLOCK_STEP_S = 2.0
 
 
-def identity(collection: Collection) -> str:
+def identity(collection: Collection | CollectionManifest) -> str:
     """Return what tells a collection from one of the same name: a digest of when it was created.
 
     It stays through an upgrade, and when the collection is moved or copied.
     """
     return hashlib.sha256(collection.created.isoformat().encode()).hexdigest()[:12]
+
+
+def owner(folder: Path) -> str:
+    """Return the identity of the collection that a directory is of; empty where none has asked for it."""
+    stamp = folder / _OWNER
+    return folder.name.partition("@")[2] or (stamp.read_text() if stamp.exists() else "")
 
 
 class CollectionFolders:
