@@ -37,9 +37,11 @@ def shown_folders(folders: Iterable[str], roots: Mapping[str, Path]) -> list[str
     >>> shown_folders(["/srv/line"], roots)
     ['line']
     """
-    places, shown = sorted(map(Path, folders)), list[Path]()
+    # Parts of paths are compared, not paths: there may be a hundred thousand.
+    places, shown = sorted(folder.rstrip("/").split("/") for folder in folders), list[str]()
     for name, root in roots.items():
-        below = [folder for folder in places if folder.is_relative_to(root)]
-        above = [Path(os.path.commonpath(below))] if below else []
-        shown += [Path(name) / folder.relative_to(root) for folder in dict.fromkeys(above + below)]
-    return [printable(folder.as_posix()) for folder in shown]
+        above = str(root).rstrip("/").split("/")
+        named = ["/".join([name, *parts[len(above) :]]) for parts in places if parts[: len(above)] == above]
+        # They are sorted: what the first and the last have in common, all have.
+        shown += dict.fromkeys([os.path.commonpath([named[0], named[-1]]), *named]) if named else ()
+    return [printable(folder) for folder in shown]
