@@ -2,6 +2,7 @@
 
 import json
 import logging
+import posixpath
 import re
 import threading
 import time
@@ -405,6 +406,14 @@ def test_files_of_the_page_are_compressed_for_those_who_take_it(client, accepted
     assert answer.headers.get("content-encoding") == encoding
     assert answer.headers["vary"] == "Accept-Encoding"
     assert "{" in answer.text
+
+
+def test_the_page_names_all_its_modules(client):
+    named = set(re.findall(r'<link rel="modulepreload" href="(/static/[^"]+)">', client.get("/").text))
+    for path in named:
+        for module in re.findall(r'^(?:import|export) .*?"([^"]+)";$', client.get(path).text, re.M):
+            assert posixpath.normpath(posixpath.join(path, "..", module)) in named
+    assert len(named) > 30
 
 
 def test_made_models_are_there_after_a_restart_but_for_those_that_are_gone(serve, tmp_path, caplog):

@@ -49,9 +49,15 @@ def version() -> str:
 
 @cache
 def index() -> str:
-    """Return the page, its links leading to the files of this version."""
+    """Return the page, its links leading to the files of this version.
+
+    It names all modules: a browser asks for them at once, not for each after the one that imports it.
+    """
     html = dict(web.files())["index.html"].decode("utf-8")
-    return re.sub(r'(href|src)="(?=\w+[/.])', rf'\1="/static/{version()}/', html)
+    modules = (path for path in sorted(page_files()) if path.endswith(".js"))
+    links = "".join(f'<link rel="modulepreload" href="{path}">\n' for path in modules)
+    html = html.replace("<script", links + "<script", 1)
+    return re.sub(r'(href|src)="(?=[\w-]+[/.])', rf'\1="/static/{version()}/', html)
 
 
 @router.get("/", response_class=HTMLResponse)
