@@ -15,7 +15,7 @@ LOOKS = {
     "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 800}},
 }
 # What can be opened in a view, by the name of its button; what is not there is passed over.
-OPENED = ("Clear up all certain…", "Trash…", "Move to…", "Split…", "Keys")
+OPENED = ("Clear up all certain…", "Trash…", "Split…", "Keys")
 NOTHING_RUNS = "() => !document.querySelector('.wait, progress:not([value])')"
 
 

@@ -64,6 +64,12 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
     page.get_by_role("button", name="More like this").click()
     page.wait_for_function("() => document.querySelector('.cell span')?.textContent.includes('·')")
     assert all("red" in title for title in titles(page)[:10])
+    # The name opens an image, and selects nothing.
+    page.locator(".cell span").first.click()
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.get_by_text("1 image selected").first.wait_for()
     # A reload leads to the same search.
     page.reload()
     page.locator(".cell[data-id]").first.wait_for()
@@ -80,20 +86,24 @@ def test_images_are_browsed_opened_and_more_like_one_are_found(page, colors):
     assert not any("·" in title for title in titles(page))
 
 
-def test_a_chosen_file_searches_and_a_filter_narrows(page, colors):
+def test_a_chosen_file_searches_and_a_filter_narrows(page, colors, tmp_path):
     # All images are listed late: after the search that follows.
     late = []
     page.route("**/items?*", lambda route: late.append(route), times=1)
     page.goto(f"#/{colors}/images")
-    page.get_by_label("Search by an image").set_input_files(
-        {"name": "query.png", "mimeType": "image/png", "buffer": png((5, 5, 240))}
-    )
+    (same := tmp_path / "query.png").write_bytes(png((5, 5, 240)))
+    page.get_by_label("Search by an image").set_input_files(same)
     page.wait_for_function(FIRST_TEN_ARE_BLUE)
     with page.expect_response("**/items?*") as listed:
         late[0].continue_()
     listed.value.finished()
     page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     assert page.evaluate(FIRST_TEN_ARE_BLUE)
+    # The same file can be chosen once more.
+    page.get_by_role("button", name="Remove").click()
+    page.locator(".chip").wait_for(state="detached")
+    page.get_by_label("Search by an image").set_input_files(same)
+    page.locator(".chip").wait_for()
     page.get_by_role("button", name="Filter").click()
     page.get_by_label("Only images with").fill("path LIKE '%red%'")
     page.keyboard.press("Enter")
@@ -122,6 +132,11 @@ def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):
     page.get_by_label("blue00.png", exact=True).click()
     page.get_by_label("blue01.png", exact=True).click(modifiers=["Control"])
     page.keyboard.press("t")
+    # It lies in the middle of the page, its title above its fields.
+    middle = """() => { const box = (its) => document.querySelector(`dialog ${its}`).getBoundingClientRect(), all = box("header").width;
+        const { left, right, top, bottom } = document.querySelector("dialog").getBoundingClientRect();
+        return [left + right - innerWidth, top + bottom - innerHeight, box("header").bottom <= box("form").top]; }"""
+    assert page.evaluate(middle) == [0, 0, True]
     page.get_by_label("Name").fill("season")
     page.get_by_label("Value").fill("winter")
     page.get_by_role("dialog").get_by_role("button", name="Tag").click()
@@ -186,6 +201,23 @@ def test_a_collection_that_moves_is_searched_by_either_model(page, page_service)
     page.refused.append(400)
     page.get_by_role("button", name="Clear", exact=True).click()
     page.get_by_text("60 images").last.wait_for()
+
+
+def test_a_view_of_no_images_leads_to_where_they_are_added(page, page_service):
+    page_service.new_collection("bare")
+    for view in ("images", "map", "clusters", "people", "duplicates", "audit", "shop"):
+        page.goto(f"#/bare/{view}")
+        page.get_by_role("heading", name="No image yet").wait_for()
+        assert page.locator("main button.main:not([data-search] ~ *)").count() == 0, view
+    page.get_by_role("link", name="Add images").last.click()
+    button = page.get_by_text("Choose images")
+    plain = button.evaluate("(its) => getComputedStyle(its).backgroundColor")
+    # A button of the accent's color keeps it under the mouse: its text is white.
+    button.hover()
+    assert button.evaluate("(its) => getComputedStyle(its).backgroundColor") == plain
+    folder = page.get_by_role("button", name="Add the folder")
+    folder.hover()
+    assert folder.evaluate("(its) => getComputedStyle(its).backgroundColor") == plain
 
 
 def test_dropped_files_are_uploaded_and_what_failed_is_told(page, page_service):

@@ -53,10 +53,12 @@ def test_points_on_one_line_or_at_one_place_are_selected(parts, same):
     found = parts.evaluate(
         """async (same) => { const { Buckets } = await import('/map/buckets.js');
         const x = new Float32Array(50).map((_, i) => (same === 'y' ? i : 3)), y = new Float32Array(50).map((_, i) => (same === 'x' ? i : 3));
-        return new Buckets(x, y).inside([[-1, -1], [60, -1], [60, 60], [-1, 60]]).length; }""",
+        const buckets = new Buckets(x, y), middle = (from, width) => from + width * buckets.side / 2;
+        return [buckets.inside([[-1, -1], [60, -1], [60, 60], [-1, 60]]).length, middle(buckets.left, buckets.width), middle(buckets.bottom, buckets.height)]; }""",
         same,
     )
-    assert found == 50
+    # They lie in the middle of the plane.
+    assert found == [50, 24.5 if same == "y" else 3, 24.5 if same == "x" else 3]
 
 
 SHOW = """async ([n]) => {
@@ -140,6 +142,23 @@ def test_a_finger_moves_two_zoom_and_a_tap_selects(parts):
     touch("touchEnd")
     assert parts.evaluate("() => map.toData(130, 140)") == pytest.approx(corner, abs=1e-2)
     assert selected(parts) == {42, 43}
+    # Where it is asked to, one finger draws the lasso, and adds. Two still move the map, and a tap still selects one.
+    parts.evaluate("() => { map.fit(); map.drawNow(); map.fingerDraws = true; }")
+    (left, bottom), (right, top) = place(parts, 0), place(parts, 24)
+    corners = [(left - 9, top - 9), (right + 9, top - 9), (right + 9, bottom + 9), (left - 9, bottom + 9)]
+    touch("touchStart", corners[0])
+    for corner in corners[1:]:
+        touch("touchMove", corner)
+    touch("touchEnd")
+    inside = {row * 10 + column for row in range(3) for column in range(5)}
+    assert selected(parts) == inside | {42, 43}
+    touch("touchStart", place(parts, 99))
+    touch("touchEnd")
+    touch("touchStart", (300, 300))
+    touch("touchStart", (300, 300), (400, 300))
+    touch("touchMove", (100, 100), (400, 500))
+    touch("touchEnd")
+    assert selected(parts) == inside | {42, 43, 99}
 
 
 def test_the_keyboard_selects_with_a_rectangle(parts):

@@ -4,7 +4,6 @@ class ApiError extends Error {
   constructor(status, problem) {
     super(problem.detail ?? problem.error?.message ?? `the service answered ${status}`);
     this.status = status;
-    this.title = problem.title;
   }
 }
 

@@ -4,6 +4,7 @@ export { html, render, useEffect, useMemo, useRef, useState } from "./vendor/htm
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact-3.1.1.module.js";
 
 import { addKeys, silenceKeys } from "./keys.js";
+import { address } from "./route.js";
 
 const MESSAGE_MS = 6000;
 
@@ -113,6 +114,16 @@ export function Options({ id, values }) {
   return html`<datalist id=${id}>${values.map((value) => html`<option value=${value} />`)}</datalist>`;
 }
 
+/** A button by which images are chosen, also the same ones again. */
+export function FileButton({ send, title, children, disabled, kind = "" }) {
+  const chosen = ({ target }) => {
+    const files = [...target.files];
+    target.value = "";
+    send(files);
+  };
+  return html`<label class=${`button ${kind}`}>${children}<input class="hidden-text" type="file" multiple accept="image/*" aria-label=${title} ...${{ disabled }} onChange=${chosen} /></label>`;
+}
+
 /** A form that sends itself by a function; what goes wrong is said below its fields. */
 export function Form({ send, children, ...props }) {
   const [error, setError] = useState();
@@ -147,11 +158,16 @@ export function Wait({ error, children = "Loading…" }) {
 }
 
 export function Failure({ error }) {
-  return error && html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work."}</strong> ${error.message}</div>`;
+  return error && html`<div class="failure" role="alert"><strong>${error.title ?? "That did not work:"}</strong> ${error.message}</div>`;
 }
 
 export function Empty({ title, children, isPage }) {
   return html`<div class="empty"><${isPage ? "h1" : "h2"}>${title}<//>${children}</div>`;
+}
+
+/** What a view shows of a collection that has none. */
+export function NoImages({ collection, isPage }) {
+  return html`<${Empty} title="No image yet" isPage=${isPage}><p><a href=${address(collection, "add")}>Add images</a> to begin.</p><//>`;
 }
 
 /** A dialog over the page. Its first field has the focus; the browser keeps it inside, and Escape closes. */

@@ -140,7 +140,7 @@ export class Grid {
     const image = new Image();
     Object.assign(image, { src: item.thumbnail, alt: item.title, loading: "lazy", decoding: "async", draggable: false });
     const caption = document.createElement("span");
-    caption.textContent = item.note ? `${item.note} · ${item.title}` : item.title;
+    caption.textContent = caption.title = item.note ? `${item.note} · ${item.title}` : item.title;
     cell.replaceChildren(image, caption);
     cell.ariaLabel = caption.textContent || cell.ariaLabel;
     cell.ariaSetSize = this.source.count;
@@ -158,7 +158,9 @@ export class Grid {
     const cell = event.target.closest("[data-index]");
     if (!cell?.dataset.id) return;
     const index = Number(cell.dataset.index);
-    if (event.shiftKey) this.selectRange(this.focused, index);
+    // Its name opens it, also where nobody can click twice.
+    if (event.target.matches("span")) this.open(index);
+    else if (event.shiftKey) this.selectRange(this.focused, index);
     else if (event.ctrlKey || event.metaKey) this.toggle(index);
     else this.selection.change([cell.dataset.id], gestureOf(event));
     this.moveFocus(index);

@@ -8,14 +8,11 @@ export class Buckets {
   constructor(x, y) {
     this.x = x;
     this.y = y;
-    const [left, right] = range(x);
-    const [bottom, top] = range(y);
-    this.left = left;
-    this.bottom = bottom;
     this.side = Math.max(1, Math.ceil(Math.sqrt(x.length / POINTS_PER_BUCKET)));
-    // A plane without extent still has buckets of some size.
-    this.width = (right - left) / this.side || 1;
-    this.height = (top - bottom) / this.side || 1;
+    // A plane without extent still has buckets of some size, around its points.
+    const divided = ([low, high]) => (high > low ? [low, (high - low) / this.side] : [low - this.side / 2, 1]);
+    [this.left, this.width] = divided(range(x));
+    [this.bottom, this.height] = divided(range(y));
     this.sort();
   }
 

@@ -236,9 +236,12 @@ export class MapView {
     overlay.addEventListener("pointerdown", (event) => {
       overlay.setPointerCapture(event.pointerId);
       this.pressed = place(event);
-      // The left button draws the lasso; the middle and right buttons, and one finger, move the map. Two fingers zoom it, a tap selects.
-      if (event.pointerType !== "mouse") this.tap = this.fingers.set(event.pointerId, this.pressed).size === 1 && this.pressed;
-      else if (event.button === 0) this.lasso = [this.pressed];
+      // The left button draws the lasso, and one finger where it is asked to; otherwise that moves the map, as the other buttons do.
+      // Two fingers zoom it, a tap selects.
+      const isMouse = event.pointerType === "mouse";
+      const isAlone = isMouse || this.fingers.set(event.pointerId, this.pressed).size === 1;
+      this.tap = !isMouse && isAlone && this.pressed;
+      this.lasso = isAlone && (isMouse ? event.button === 0 : this.fingerDraws) ? [this.pressed] : undefined;
     });
     overlay.addEventListener("pointermove", (event) => {
       const at = place(event), before = [...this.fingers.values()];
@@ -248,7 +251,8 @@ export class MapView {
     });
     overlay.addEventListener("pointerup", (event) => {
       this.fingers.delete(event.pointerId);
-      this.released(place(event), gestureOf(event));
+      // Fingers have no Shift: what they draw is added, as what they tap is.
+      this.released(place(event), event.pointerType === "mouse" ? gestureOf(event) : "add");
       [this.pressed] = this.fingers.values();
     });
     overlay.addEventListener("pointercancel", () => { this.fingers.clear(); this.cancel(); });
@@ -261,15 +265,17 @@ export class MapView {
   }
 
   moved([left, top]) {
+    const far = (from) => Math.hypot(left - from[0], top - from[1]);
     if (!this.pressed) {
-      const point = this.pointAt(left, top);
-      this.hover(point, left, top);
-    } else if (this.lasso) {
-      const [lastLeft, lastTop] = this.lasso.at(-1);
-      if (Math.hypot(left - lastLeft, top - lastTop) >= LASSO_STEP_PX) this.lasso.push([left, top]);
+      this.hover(this.pointAt(left, top), left, top);
+      return;
+    }
+    if (this.tap && far(this.tap) <= HOVER_PX) return;
+    this.tap = undefined;
+    if (this.lasso) {
+      if (far(this.lasso.at(-1)) >= LASSO_STEP_PX) this.lasso.push([left, top]);
       this.draw();
-    } else if (!this.tap || Math.hypot(left - this.tap[0], top - this.tap[1]) > HOVER_PX) {
-      this.tap = undefined;
+    } else {
       this.pan(left - this.pressed[0], top - this.pressed[1]);
       this.pressed = [left, top];
     }

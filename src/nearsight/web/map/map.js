@@ -2,6 +2,7 @@
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
+import { address } from "../route.js";
 import { MapView } from "./map-view.js";
 import { categoryColor, css, NOISE, valueColor } from "./palette.js";
 import { announce, count, Failure, html, number, useAnswer, useChange, useChoice, useEffect, useMemo, useOrder, useRef, useState, written } from "../ui.js";
@@ -27,6 +28,7 @@ function Board({ collection, selection, result, start }) {
   const map = useRef();
   const [hover, setHover] = useState();
   const [opened, setOpened] = useState();
+  const [draws, setDraws] = useState(false);
   const [words, setWords] = useState("");
   const [hidden, toggle, leave] = useChoice();
   const [field, setField] = useState("");
@@ -77,6 +79,8 @@ function Board({ collection, selection, result, start }) {
         ${Object.keys(facts?.metadata ?? {}).map((key) => html`<option value=${key}>Color by ${key}</option>`)}
         ${FACTS.map(([key, title]) => html`<option value=${key}>${title}</option>`)}</select>
       <button type="button" onClick=${() => map.current.fit()}>Show all</button>
+      ${matchMedia("(any-pointer: coarse)").matches && html`<button type="button" aria-pressed=${draws}
+        onClick=${() => setDraws((map.current.fingerDraws = !draws))}>Lasso</button>`}
       <button type="button" onClick=${() => start({ refit: true })}>Make anew</button>
     </form>
     <${Failure} error=${failure} />
@@ -85,15 +89,15 @@ function Board({ collection, selection, result, start }) {
       ${hover && html`<div class="map-hover" ref=${(tip) => tip && place(tip, hover)}>
         <img src=${collection.thumbnail(points.ids[hover.point])} alt="" />
         ${names.get(codes[hover.point]) ?? ""}</div>`}
-      <${Legend} ...${{ coloring, hidden, toggle }} />
+      <${Legend} ...${{ coloring, hidden, toggle }}>${!clusters && html`<p class="soft"><a href=${address(collection, "clusters")}>Find clusters</a>: they give colors and names.</p>`}<//>
     </div>
     <p class="soft map-help">${matchMedia("(hover: hover)").matches ? "Draw to select; Shift adds, Alt takes away. The wheel zooms, the right button moves."
-      : "Tap to select. One finger moves the map, two zoom it."}</p>
+      : draws ? "Draw with one finger to select; two move and zoom the map." : "Tap to select. One finger moves the map, two zoom it."}</p>
     ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened()}
       source=${{ collection, count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }} />`}`;
 }
 
-function Legend({ coloring, hidden, toggle }) {
+function Legend({ coloring, hidden, toggle, children }) {
   const { codes, names, colorOf, scale } = coloring;
   const sizes = useMemo(() => {
     const counted = new Map();
@@ -108,7 +112,7 @@ function Legend({ coloring, hidden, toggle }) {
     <input type="checkbox" checked=${!hidden.includes(code)} onChange=${() => toggle(code)} />
     <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))} />
     <span>${names.get(code) ?? `Cluster ${code}`}</span>
-    <span class="soft">${number(size)}</span></label></li>`)}</ul></div>`;
+    <span class="soft">${number(size)}</span></label></li>`)}</ul>${children}</div>`;
 }
 
 /** A scale of numbers or dates, from its lower to its upper end. */

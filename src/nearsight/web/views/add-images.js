@@ -2,7 +2,7 @@
 
 import { service } from "../api.js";
 import { FailureList, JobEnd, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
-import { count, Failure, Form, html, number, Options, useAnswer, useState, Wait, written } from "../ui.js";
+import { count, Failure, FileButton, Form, html, number, Options, useAnswer, useState, Wait, written } from "../ui.js";
 
 const UPLOAD_BATCH = 8;
 
@@ -44,8 +44,7 @@ function UploadForm({ collection, reload }) {
   // Of all files since the view was opened.
   const [state, setState] = useState({ done: 0, total: 0, added: 0, exists: 0, failed: [] });
   const [isOver, setIsOver] = useState(false);
-  const send = async (files) => {
-    const images = [...files];
+  const send = async (images) => {
     setState((now) => ({ ...now, total: now.total + images.length }));
     for (let start = 0; start < images.length; start += UPLOAD_BATCH) {
       const batch = images.slice(start, start + UPLOAD_BATCH);
@@ -66,13 +65,13 @@ function UploadForm({ collection, reload }) {
   const drop = (event) => {
     event.preventDefault();
     setIsOver(false);
-    send(event.dataTransfer.files);
+    send([...event.dataTransfer.files]);
   };
   return html`<div class=${`card drop ${isOver ? "over" : ""}`} onDragOver=${(event) => { event.preventDefault(); setIsOver(true); }}
     onDragLeave=${() => setIsOver(false)} onDrop=${drop}>
     <h2>Files of this machine</h2>
     <p>Drop images here, or choose them. They are copied to the server.</p>
-    <label class="button main">Choose images<input class="hidden-text" type="file" multiple accept="image/*" onChange=${(event) => send(event.target.files)} /></label>
+    <${FileButton} kind="main" send=${send}>Choose images<//>
     ${state.total > 0 && html`<progress max=${state.total} value=${state.done} aria-label="Upload" />
       <p role="status">${count(state.added, "image")} added, ${number(state.exists)} there already${state.failed.length ? `, ${state.failed.length} failed` : ""}.</p>`}
     <${FailureList} failed=${state.failed} retry=${again} />
@@ -102,8 +101,9 @@ function JobCard({ job: first, collection, changed }) {
 function resultText(result) {
   const same = result.same_content ?? 0;
   const { added, updated, unchanged, removed } = result;
-  const counts = { added: added - same, "more files with the same content": same, updated, unchanged, removed };
-  const parts = Object.entries(counts).filter(([, n]) => n).map(([words, n]) => `${number(n)} ${words}`);
+  const counts = Object.entries({ added: added - same, updated, unchanged, removed }).filter(([, n]) => n);
+  const parts = counts.map(([words, n]) => `${number(n)} ${words}`);
+  if (same) parts.push(`${count(same, "more file")} with the same content`);
   const skipped = Object.entries(result.skipped ?? {}).map(([kind, n]) => `${n} ${kind}`);
   return `${parts.join(", ") || "nothing new"}${skipped.length ? `; passed over: ${skipped.join(", ")}` : ""}.`;
 }

@@ -3,7 +3,7 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { current, go } from "../route.js";
-import { announce, count, Dialog, Failure, Form, html, LastChange, number, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
+import { announce, count, Dialog, Failure, Form, html, LastChange, number, useChanges, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
@@ -56,13 +56,13 @@ function Stacks({ collection, result, edit, selection, start }) {
   return html`<div class="line wrap"><h1>${count(result.clusters.length, "cluster")}</h1><span class="space" />
       <${Form} class="search-line one" send=${() => start(k ? { k: Number(k) } : {})}><label class="soft" for="k">Number</label><input id="k" type="number" min="1" max="1000" ...${written(k, setK)} placeholder="as found" />
       <button>Cluster again</button><//></div>
-    <p class="soft">Drag one stack onto another to merge them, or pick several.</p>
+    ${result.clusters.length > 1 && html`<p class="soft">Drag one stack onto another to merge them, or pick several.</p>`}
     ${picked.length > 0 && html`<div class="line wrap"><strong>${count(picked.length, "stack")} picked</strong>
       <button class="main" disabled=${picked.length < 2} onClick=${mergePicked}>Merge into ${titleOf(picked[0])}</button>
       <button onClick=${() => leave(firsts)}>Pick none</button></div>`}
     <ul class="stacks">${result.clusters.map((cluster) => html`<${Stack} key=${cluster.id} ...${{ collection, cluster }} isPicked=${picked.includes(cluster)} pick=${() => pick(cluster.ids[0])} merge=${(first) => merge([cluster, stackOf(first)])} />`)}
       ${result.noise.length > 0 && html`<li class="stack-cell"><button class="card stack" onClick=${() => selection.change(result.noise)}>
-        <span class="fan none" /><strong>In no cluster</strong><span class="soft">${count(result.noise.length, "image")}: select them</span></button></li>`}</ul>`;
+        <span class="fan none" /><strong>In no cluster</strong><span class="soft">select ${count(result.noise.length, "image")}</span></button></li>`}</ul>`;
 }
 
 function Stack({ collection, cluster, isPicked, pick, merge }) {
@@ -78,15 +78,13 @@ function Stack({ collection, cluster, isPicked, pick, merge }) {
 /** One stack: its images, which are dragged onto the stacks beside them, or moved by the menu. */
 function Cluster({ collection, result, cluster, edit, selection, follow }) {
   const [name, setName] = useState(cluster.name ?? "");
-  const [asks, setAsks] = useState();
+  const [splits, setSplits] = useState(false);
+  useChanges(selection);
   const source = useMemo(() => new IdSource(collection, cluster.ids), [cluster]);
   const rename = () => edit((numberOf) => [numberOf(cluster), { name: name.trim() }], "renamed").catch(() => {});
   const members = new Set(cluster.ids);
   const chosen = () => [...selection.ids].filter((id) => members.has(id));
-  const move = (ids, to) => {
-    setAsks();
-    edit((numberOf) => ["move", { ids, to: numberOf(to) }]).then((answer) => moved(answer, ids), () => {});
-  };
+  const move = (ids, to) => edit((numberOf) => ["move", { ids, to: numberOf(to) }]).then((answer) => moved(answer, ids), () => {});
   const moved = (answer, ids) => {
     selection.change(ids, "subtract");
     // Clusters behind one that is empty now have other numbers.
@@ -94,8 +92,8 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
     if (current().query.cluster === String(cluster.id) && here?.id !== cluster.id) go(collection, "clusters", here && { cluster: here.id });
   };
   useKeys("Stack", {
-    v: ["move the selected images to another cluster", () => setAsks("move")],
-    s: ["split this cluster", () => setAsks("split")],
+    v: ["to the other clusters: Enter moves the selected images there", () => document.querySelector(".target").focus()],
+    s: ["split this cluster", () => setSplits(true)],
     u: ["back to all clusters", () => go(collection, "clusters")],
   });
   // The grid makes its cells itself: those of this view can be dragged.
@@ -112,35 +110,23 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
       <button class="main" disabled=${!name.trim() || name.trim() === (cluster.name ?? "")}>Rename</button>
       <button type="button" onClick=${() => selection.change(cluster.ids)}>Select all ${number(cluster.size)}</button>
       <button type="button" onClick=${() => go(collection, "images", { cluster: cluster.name || cluster.id })}>Search in it</button>
-      <button type="button" onClick=${() => setAsks("move")}>Move to…</button>
-      <button type="button" onClick=${() => setAsks("split")}>Split…</button><//>
+      <button type="button" onClick=${() => setSplits(true)}>Split…</button><//>
     <div class="stack-board">
       <div class="fill" onPointerDown=${(event) => { const cell = event.target.closest(".cell[data-id]"); if (cell) cell.draggable = true; }} onDragStart=${drag}>
         <${GridView} ...${{ source, selection }} /></div>
-      <ul class="targets" aria-label="Other clusters">${targets.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}</ul>
+      <div class="fill"><span class="soft">${chosen().length ? `Move ${count(chosen().length, "image")} to` : "Drag images here, or select them first"}</span>
+        <ul class="targets" aria-label="Other clusters">${targets.map((other) => html`<${Target} key=${other.id} ...${{ collection, move, chosen }} cluster=${other} />`)}</ul></div>
     </div>
-    ${asks === "move" && html`<${MoveDialog} ids=${chosen()} ...${{ targets, move }} close=${() => setAsks()} />`}
-    ${asks === "split" && html`<${SplitDialog} ...${{ cluster, edit, follow }} close=${() => setAsks()} done=${() => { setAsks(); go(collection, "clusters"); }} />`}`;
+    ${splits && html`<${SplitDialog} ...${{ cluster, edit, follow }} close=${() => setSplits(false)} done=${() => go(collection, "clusters")} />`}`;
 }
 
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
 function Target({ collection, cluster, move, chosen }) {
   const drop = useDrop("images", (ids) => move(ids.split(","), cluster));
   const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
-  const take = () => { const ids = chosen(); ids.length ? move(ids, cluster) : announce("select images first"); };
-  return html`<li><button type="button" class="target" title="Move the selected images here" onClick=${take} ...${drop}>
+  return html`<li><button type="button" class="target" onClick=${() => chosen().length > 0 && move(chosen(), cluster)} ...${drop}>
     ${image ? html`<img src=${collection.thumbnail(image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
     <span>${titleOf(cluster)}</span></button></li>`;
-}
-
-function MoveDialog({ ids, targets, move, close }) {
-  const [words, setWords] = useState("");
-  const found = targets.filter((each) => titleOf(each).toLowerCase().includes(words.toLowerCase()));
-  return html`<${Dialog} title=${`Move ${count(ids.length, "image")}`} close=${close}>
-    ${ids.length === 0 ? html`<p>Select images of this cluster first: with a click, with Space, or with “Select all”.</p>` : html`
-    <${Form} send=${() => found.length && move(ids, found[0])}><label>To <input autofocus ...${written(words, setWords)} placeholder="Beginning of a name; Enter takes the first" /></label><//>
-    <ul class="choices">${found.slice(0, 60).map((each) => html`<li><button onClick=${() => move(ids, each)}>${titleOf(each)}${each.size ? html` <span class="soft">${number(each.size)}</span>` : ""}</button></li>`)}</ul>`}
-  <//>`;
 }
 
 function SplitDialog({ cluster, edit, follow, close, done }) {

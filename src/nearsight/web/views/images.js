@@ -3,9 +3,9 @@
 import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
 import { JobProgress, useJob } from "../components/job.js";
-import { address, stay } from "../route.js";
+import { stay } from "../route.js";
 import { Listing, Matches } from "../sources.js";
-import { announce, count, Empty, Failure, html, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useRef, useState, written } from "../ui.js";
+import { announce, count, Empty, Failure, FileButton, html, NoImages, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useState, written } from "../ui.js";
 
 const NOTHING = { text: "", parts: [], notText: [], where: "", cluster: "", by: "" };
 // What every image has, or may have, besides its metadata.
@@ -73,8 +73,8 @@ export function Images({ collection, query: inAddress, selection, reload }) {
     <div class="line"><span class="soft">${isWaiting ? "Searching…" : source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space" />
       <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
         ${Object.keys(SIZES).map((name) => html`<option value=${name}>${name}</option>`)}</select></label></div>
-    ${source?.count === 0 && html`<${Empty} title=${isPart ? "No image matches" : "No image yet"}>
-      ${isPart ? html`<p>Take a part of the query away.</p>` : html`<p><a href=${address(collection, "add")}>Add images</a> to begin.</p>`}<//>`}
+    ${source?.count === 0 && (isPart ? html`<${Empty} title="No image matches"><p>Take a part of the query away.</p><//>`
+      : html`<${NoImages} collection=${collection} />`)}
     <${GridView} ...${{ source, selection }} more=${moreLike} size=${SIZES[size] ?? SIZES.medium} />
   </div>`;
 }
@@ -92,7 +92,6 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
     change({ text: text.trim(), where: where.trim(), notText: not.trim() ? [...query.notText, not.trim()] : query.notText });
     setNot("");
   };
-  const file = useRef();
   const [facts] = useAnswer(() => (showsFilter ? collection.facts() : Promise.resolve()), [showsFilter, collection.name]);
   const fields = { ...FACTS, ...facts?.metadata };
   const addCondition = (condition) => {
@@ -109,8 +108,7 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       <input data-search type="search" aria-label="Search by words" placeholder="Search by words, or drop an image" ...${written(text, setText)} />
       <input class="not" type="search" aria-label="But not" placeholder="but not …" ...${written(not, setNot)} />
       <button class="main">Search</button>
-      <button type="button" onClick=${() => file.current.click()}>Image…</button>
-      <input ref=${file} class="hidden-text" tabindex="-1" type="file" accept="image/*" multiple aria-label="Search by an image" onChange=${(event) => addFiles(event.target.files)} />
+      <${FileButton} title="Search by an image" send=${addFiles}>Image…<//>
       ${selection.size > 0 && html`<button type="button" onClick=${() => change({ parts: [...query.parts, ...[...selection.ids].slice(0, 20).map((id) => ({ id }))] })}>Like the selected</button>`}
       <button type="button" aria-expanded=${showsFilter} onClick=${() => setShowsFilter(!showsFilter)}>Filter</button>
     </div>

@@ -4,7 +4,7 @@ import { form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, fileName, Form, html, NAMING, number, Options, sentence, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Empty, Failure, FileButton, fileName, Form, html, NAMING, number, Options, sentence, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 
@@ -165,7 +165,7 @@ function Source({ collection, detector, places, start, load, setError, watched }
   const [folder, setFolder] = useState("");
   const [left, setLeft] = useState(0);
   const inspect = (watch) => start(collection.post(`detectors/${detector.name}/folders`, { folder, watch }));
-  const send = async ({ target: { files } }) => {
+  const send = async (files) => {
     setLeft(files.length);
     for (const file of files) {
       await collection.post(`detectors/${detector.name}/score`, form({ image: file })).then(({ failed: [bad] }) => bad && setError({ title: bad.path, message: bad.reason }), setError);
@@ -177,5 +177,5 @@ function Source({ collection, detector, places, start, load, setError, watched }
     <input aria-label="Folder to inspect" list="folders" required placeholder=${`${[...places.folders, ...places.roots, "line"][0].split("/")[0]}/today`} ...${written(folder, setFolder)} />
     <button class="main" disabled=${watched.includes(folder)}>Watch<span class="long"> the folder</span></button>
     <button type="button" disabled=${!folder} onClick=${() => inspect(false)}>Score once</button>
-    <label class="button">${left ? `Scoring, ${number(left)} left…` : "Score files…"}<input class="hidden-text" type="file" multiple accept="image/*" disabled=${left > 0} onChange=${send} /></label><//>`;
+    <${FileButton} disabled=${left > 0} send=${send}>${left ? `Scoring, ${number(left)} left…` : "Score files…"}<//><//>`;
 }

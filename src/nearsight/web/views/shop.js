@@ -7,7 +7,7 @@ import { Photograph } from "../components/photograph.js";
 import { FactList } from "../components/viewer.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, NoImages, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { fieldsOf, inWords, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -83,8 +83,8 @@ function Tiles({ collection, text, info }) {
   }, [collection, text]);
   if (error || !found) return html`<${Wait} error=${error} />`;
   const { items, total = items.length } = found;
-  if (!items.length) return html`<${Empty} title=${text ? "No item matches" : "No item yet"}><p>${text
-    ? "Try a part of the name." : html`<a href=${address(collection, "add")}>Add images</a> to begin.`}</p><//>`;
+  if (!text && !items.length) return html`<${NoImages} collection=${collection} isPage />`;
+  if (!items.length) return html`<${Empty} title="No item matches"><p>Try a part of the name.</p><//>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
     <ul class="shelf all">${items.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>
     ${total > items.length && html`<p class="soft">The first ${items.length} of ${number(total)}. Search for a name to see others.</p>`}`;
