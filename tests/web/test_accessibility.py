@@ -84,6 +84,8 @@ def test_every_view_is_open_to_everybody(page, page_service, wardrobe, look):
                 found += violations(page, f"{view} → {name} ({look})")
                 page.keyboard.press("Escape")
                 page.locator("dialog").wait_for(state="detached")
-        wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        wide = page.evaluate(
+            "() => Math.max(...['html', 'main'].map((its) => document.querySelector(its)).map((each) => each.scrollWidth - each.clientWidth))"
+        )
         assert wide <= 0, f"{view} is {wide} px too wide"
     assert found == []

@@ -123,6 +123,43 @@ def test_a_wrong_filter_says_what_is_wrong(page, colors):
     page.get_by_role("alert").wait_for()
     assert "widht" in page.get_by_role("alert").inner_text()
     page.refused.append(400)
+    # What was found before is not taken for the answer.
+    page.get_by_role("button", name="Clear", exact=True).click()
+    page.locator(".cell[data-id]").first.wait_for()
+    page.get_by_label("Only images with").fill("widht > 3")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    assert page.locator(".cell").count() == 0
+    # The back button leads to the search before.
+    page.go_back()
+    page.locator(".cell[data-id]").first.wait_for()
+    page.get_by_text("40 images").last.wait_for()
+    assert page.get_by_role("alert").count() == 0
+    assert page.locator(".chip").count() == 0
+
+
+def test_a_service_that_is_away_is_told_in_plain_words(page, colors):
+    page.goto(f"#/{colors}/images")
+    page.locator(".cell[data-id]").first.wait_for()
+    page.route("**/v1/**", lambda route: route.abort())
+    for view in ("Duplicates", "Add images"):
+        page.get_by_role("link", name=view, exact=True).click()
+        page.get_by_text("the service does not answer").wait_for()
+        assert page.get_by_role("alert").count() == 1
+    page.unroute("**/v1/**")
+    page.get_by_role("button", name="Load the page again").click()
+    page.get_by_text("Choose images").wait_for()
+    assert page.get_by_role("alert").count() == 0
+    page.errors.clear()
+
+
+def test_who_comes_back_to_the_page_sees_what_has_changed(page, page_service):
+    page_service.new_collection("elsewhere")
+    page.goto("#/elsewhere/images")
+    page.get_by_role("heading", name="No image yet").wait_for()
+    add(page_service.client, "elsewhere", {"late.png": png((9, 9, 9))})
+    page.evaluate("() => dispatchEvent(new Event('focus'))")
+    page.get_by_label("late.png", exact=True).wait_for()
 
 
 def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):

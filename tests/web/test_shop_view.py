@@ -103,7 +103,7 @@ def test_from_orders_to_a_table(page, page_service, shop, orders):
     page.get_by_text("4 images allowed").wait_for()
     page.reload()
     page.get_by_role("heading", name="Product 4").wait_for()
-    page.keyboard.press("b")
+    page.go_back()
     page.get_by_role("heading", name="Product 0").wait_for()
 
     # Somebody else changes the rules meanwhile: theirs hold, and the change of this page is not lost.

@@ -18,7 +18,7 @@ async function ask(method, path, body, { query, signal, headers, tagged } = {}) 
     signal,
     body: body == null || isForm ? body : JSON.stringify(body),
     headers: { ...headers, ...(body != null && !isForm && { "Content-Type": "application/json" }) },
-  });
+  }).catch((error) => { throw error.name === "AbortError" ? error : new Error("the service does not answer; it may have been stopped."); });
   if (!response.ok) throw new ApiError(response.status, await response.json().catch(() => ({})));
   if (response.status === 204) return null;
   const isJson = response.headers.get("Content-Type")?.includes("json");

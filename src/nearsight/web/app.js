@@ -40,6 +40,8 @@ function App() {
   const [session] = useAnswer(() => service.get("session"), []);
   const [collections, error, load] = useAnswer(() => service.get("collections").then(({ collections }) => collections.map((facts) => new Collection(facts))), []);
   useEvent("hashchange", () => setRoute(current()));
+  // Whoever comes back sees what has changed meanwhile, such as in another tab.
+  useEvent("focus", load);
   useKeys("Everywhere", {
     "?": ["show this list", () => setShowsKeys(true)],
     "/": ["search", () => document.querySelector("[data-search]")?.focus()],

@@ -16,9 +16,9 @@ export function go(collection, view, query) {
   location.hash = address(collection, view, query);
 }
 
-/** Change only the query, without a step for the back button. */
-export function stay(collection, view, query) {
+/** Change the query in the address: a step for the back button, but nothing is drawn anew. */
+export function note(collection, view, query) {
   // Somebody may have gone elsewhere, and the page not heard of it yet.
-  const here = current();
-  if (here.collection === collection.name && here.view === view) history.replaceState(null, "", address(collection, view, query));
+  const here = current(), next = address(collection, view, query);
+  if (here.collection === collection.name && here.view === view && address(collection, view, here.query) !== next) history.pushState(null, "", next);
 }

@@ -153,8 +153,8 @@ export function LastChange({ text, undo, label = "Undo", close }) {
     ${close && html`<button aria-label="Close" onClick=${close}>✕</button>`}</p>`;
 }
 
-export function Wait({ error, children = "Loading…" }) {
-  return error ? html`<${Failure} error=${error} />` : html`<p class="wait">${children}</p>`;
+export function Wait({ error }) {
+  return error ? html`<${Failure} error=${error} /><button onClick=${() => location.reload()}>Load the page again</button>` : html`<p class="wait">Loading…</p>`;
 }
 
 export function Failure({ error }) {

@@ -20,10 +20,8 @@ export function useAnalysis(collection, kind, read, others = []) {
 export function Analysis({ analysis, title, button, explanation, children }) {
   const { collection, job, error, result, start } = analysis;
   return html`
-    <${Failure} error=${error} />
-    <${JobProgress} job=${job} />
+    ${result === undefined ? html`<${Wait} error=${error} />` : html`<${Failure} error=${error} /><${JobProgress} job=${job} />`}
     ${result === null && !job.isRunning && (collection.images === 0 ? html`<${NoImages} collection=${collection} isPage />`
       : html`<${Empty} title=${title} isPage><p>${explanation}</p><button class="main" onClick=${() => start()}>${button}</button><//>`)}
-    ${result && children}
-    ${result === undefined && !error && html`<${Wait} />`}`;
+    ${result && children}`;
 }

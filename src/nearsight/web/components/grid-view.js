@@ -12,7 +12,7 @@ export function GridView({ source, selection, size = 168, more }) {
     grid.current = new Grid(element.current, { selection, open, size });
     return () => grid.current.destroy();
   }, [size]);
-  useEffect(() => { if (source) grid.current.setSource(source); }, [source, size]);
+  useEffect(() => { grid.current.setSource(source); }, [source, size]);
   return html`<div ref=${element} class="grid-view" aria-label="Images" />
     ${opened != null && source && html`<${Viewer} ...${{ source, selection, more }} index=${opened} close=${() => open()} />`}`;
 }

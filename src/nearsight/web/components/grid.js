@@ -5,6 +5,7 @@ import { gestureOf } from "../selection.js";
 import { VirtualScroll } from "./virtual-scroll.js";
 
 const MARGIN_SCREENS = 1;
+const NOTHING = { count: 0, get: () => undefined, need: async () => {} };
 
 /**
  * @typedef {{id: string, title: string, thumbnail: string, note?: string}} Cell
@@ -19,7 +20,7 @@ export class Grid {
    */
   constructor(element, { selection, open, size = 168 }) {
     Object.assign(this, { element, selection, open, size, leastSize: size });
-    this.source = { count: 0, get: () => undefined, need: async () => {} };
+    this.source = NOTHING;
     this.cells = new Map();
     this.focused = 0;
     this.position = 0;
@@ -43,7 +44,7 @@ export class Grid {
     this.element.replaceChildren();
   }
 
-  setSource(source) {
+  setSource(source = NOTHING) {
     this.source = source;
     this.cells.forEach((cell) => cell.remove());
     this.cells.clear();

@@ -3,7 +3,7 @@
 import { ConditionForm, conditionText } from "../components/conditions.js";
 import { GridView } from "../components/grid-view.js";
 import { JobProgress, useJob } from "../components/job.js";
-import { stay } from "../route.js";
+import { note } from "../route.js";
 import { Listing, Matches } from "../sources.js";
 import { announce, count, Empty, Failure, FileButton, html, NoImages, percent, useAnswer, useChange, useChanges, useEffect, useEvent, useState, written } from "../ui.js";
 
@@ -35,6 +35,8 @@ export function Images({ collection, query: inAddress, selection, reload }) {
   const isPart = query.where || query.cluster || isSearch;
 
   const [upgrade] = useAnswer(() => collection.get("upgrade"), [collection.name]);
+  // Images of a folder that is being added appear when its job has ended.
+  const adding = useJob(collection, ["index"], reload);
   const model = MOVING.includes(upgrade?.phase) && upgrade.model;
   // "More like this" of other views arrives as an address.
   useChange(() => setQuery(({ parts }) => {
@@ -51,7 +53,7 @@ export function Images({ collection, query: inAddress, selection, reload }) {
       // What is still shown would be taken for the answer.
       (failure) => { if (stop.signal.aborted) return; setSource(); setError(failure); setIsWaiting(false); },
     );
-    stay(collection, "images", toAddress(query));
+    note(collection, "images", toAddress(query));
     return () => stop.abort();
   }, [collection.name, collection.images, query]);
 
@@ -68,7 +70,7 @@ export function Images({ collection, query: inAddress, selection, reload }) {
   return html`<div class="fill"><h1 class="hidden-text">Images of ${collection.name}</h1>
     <${SearchBar} ...${{ collection, query, change, addFiles, selection }} />
     <${Failure} error=${error} />
-    <${Adding} ...${{ collection, reload }} />
+    <${JobProgress} job=${adding} />
     ${model && html`<${Moving} ...${{ model, query, change }} bridge=${source?.bridge} />`}
     <div class="line"><span class="soft">${isWaiting ? "Searching…" : source && (isSearch ? "Most similar first" : count(source.count, "image"))}</span><span class="space" />
       <label class="soft">Size <select ...${written(size, (chosen) => setSize((localStorage.size = chosen)))}>
@@ -123,12 +125,6 @@ function SearchBar({ collection, query, change, addFiles, selection }) {
       ${Object.entries(others).map(([part, words]) => query[part] && html`<${Chip} take=${() => change({ [part]: "" })}>${words}<//>`)}
       <li><button type="button" onClick=${() => change(NOTHING)}>Clear</button></li></ul>`}
   </div>`;
-}
-
-/** A folder that is being added: images appear when its job has ended. */
-function Adding({ collection, reload }) {
-  const job = useJob(collection, ["index"], reload);
-  return html`<${JobProgress} job=${job} />`;
 }
 
 /** While a collection moves to another model, either searches. The new one compares images only, of which some have no vector of it yet. */

@@ -41,7 +41,6 @@ export function Shop({ collection, query, selection, tell }) {
   const learning = useJob(collection, ["baskets"], ({ state }) => { reload(); if (state === "done") tell("Learned from the orders"); });
   const table = useJob(collection, ["recommendations"], ({ state }) => state === "done" && tell("The table is ready: Export CSV"));
   useKeys("Shop", {
-    "Backspace b": ["back to the item before", () => history.back()],
     o: ["orders", () => setDialog("orders")],
     e: ["table for every item", () => setDialog("export")],
   });
