@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearsight import text_format
-from nearsight.text_format import plain, printable
+from nearsight.text_format import ShortRepr, plain, printable
 
 # Any text a file name can become, bytes that are not UTF-8 included.
 NAMES = st.binary().map(lambda b: b.decode("utf-8", "surrogateescape"))
@@ -49,6 +50,22 @@ def test_tables_align_by_cells_and_not_by_characters():
 def test_a_table_shows_no_raw_control_characters():
     [line] = text_format.table([["a\nb", "\x1b[31m"]])
     assert line == r"a\nb  \x1b[31m"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Found(ShortRepr):
+    ids: list[str]
+    by_path: dict[str, int]
+    share: float = 0.5
+
+
+def test_a_result_shows_the_beginning_of_what_is_long():
+    assert repr(Found(["a", "b"], {})) == "Found(ids=['a', 'b'], by_path={}, share=0.5)"
+    long = repr(Found([str(n) for n in range(2000)], {str(n): n for n in range(5)}))
+    assert long == (
+        "Found(ids=['0', '1', '2', ... 2,000 in all], "
+        "by_path={'0': 0, '1': 1, '2': 2, ... 5 in all}, share=0.5)"
+    )
 
 
 def test_metadata_on_one_line():

@@ -7,7 +7,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 # Digits of an id that people see; commands take any unique start of an id.
@@ -18,6 +20,9 @@ SHORT_ID_DIGITS = 12
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
+
+# What a result shows of a list.
+_N_ENTRIES = 3
 
 # The password of a URI in a text, up to the next space or quotation mark.
 _PASSWORD = re.compile(r"""(://[^\s/?#@:"']*):[^\s"']*@|([?&](?:ssl)?password=)[^&#\s"']*""", re.IGNORECASE)
@@ -182,6 +187,25 @@ def counts(by_kind: Mapping[str, int], n: int = 10) -> str:
     """
     ordered = sorted(by_kind.items(), key=lambda pair: (-pair[1], pair[0]))
     return shortened([f"{number:,} {printable(kind)}" for kind, number in ordered], n)
+
+
+class ShortRepr:
+    """A dataclass that a notebook shows briefly: the first entries of a long list, and their number."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = (f"{field.name}={_brief(getattr(self, field.name))}" for field in fields(self) if field.repr)  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, list | tuple) and len(value) > _N_ENTRIES:
+        return f"[{', '.join(map(repr, value[:_N_ENTRIES]))}, ... {len(value):,} in all]"
+    if isinstance(value, dict) and len(value) > _N_ENTRIES:
+        entries = ", ".join(f"{key!r}: {entry!r}" for key, entry in islice(value.items(), _N_ENTRIES))
+        return f"{{{entries}, ... {len(value):,} in all}}"
+    return repr(value)
 
 
 def score(value: float) -> str:

@@ -5,8 +5,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from nearsight import Collection
-from nearsight.analyses.audit import audit
+from nearsight.analyses.audit import _duplicate_detail, audit
+from nearsight.analyses.duplicate_groups import DuplicateGroup
 from nearsight.analyses.labeled_images import folders_by_path
+from nearsight.collection import Item
 from nearsight.errors import CalibrationError, InvalidParameterError
 
 from fake import FakeBackend
@@ -89,6 +91,15 @@ def test_an_identical_file_is_named(result, folder):
     pairs = [("train/red/0.png", "test/red/leak.png"), ("train/red/1.png", "train/green/conflict.png")]
     for names in pairs:
         assert details & {f"identical to {folder / name}" for name in names}
+
+
+def test_the_kept_image_is_not_counted_among_those_that_agree_with_it():
+    def group(n):
+        items = [Item(id=f"{i}", path=f"/p/{i}.png", paths=[f"/p/{i}.png"]) for i in range(n)]
+        return DuplicateGroup(items[0], items, [1.0] * (n - 1), [0.9] * (n - 1), ["0"] * (n - 1), "")
+
+    assert _duplicate_detail(group(2)) == "1 other image agrees with 0.png"
+    assert _duplicate_detail(group(3)) == "2 other images agree with 0.png"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -438,3 +439,8 @@ def test_images_are_listed_in_the_order_they_came_in(collection: Collection, tmp
     assert [item.id for item in collection.items()] == order
     assert [item.id for item in collection.items("n > 5")] == [order[i] for i in (0, 5, 7, 11)]
     assert {item.id for item in collection.items(ids=order[3:5])} == set(order[3:5])
+
+
+def test_pickling_a_collection_is_refused_with_what_to_do(collection):
+    with pytest.raises(TypeError, match=r"cannot be pickled or copied; .* Collection\.open\("):
+        pickle.dumps(collection)

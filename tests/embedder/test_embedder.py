@@ -173,3 +173,9 @@ def test_the_progress_bar_is_for_people_only(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().err
     assert "9/9" in shown
     assert "images/s" in shown
+
+
+def test_an_embedder_shows_its_model() -> None:
+    backend = FakeBackend()
+    shown = repr(Embedder(backend, n_threads=2))
+    assert shown == f"Embedder(model={backend.spec.id!r}, dim={backend.spec.dim}, n_threads=2)"

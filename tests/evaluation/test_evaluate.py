@@ -76,6 +76,12 @@ def test_a_model_that_sees_beats_one_that_does_not(shapes):
     assert not result.is_split
 
 
+def test_a_folder_may_be_named_through_its_parent(shapes):
+    plain = read_labeled_folder(shapes)
+    through_parent = read_labeled_folder(shapes / ".." / shapes.name)
+    assert through_parent.labels == plain.labels
+
+
 def test_a_centered_form_shares_the_vectors_of_its_model(shapes, monkeypatch):
     opened = []
 

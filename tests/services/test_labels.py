@@ -6,9 +6,10 @@ import unicodedata
 import pytest
 
 import nearsight
+from nearsight.analyses.classification import Prediction
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.services.collections import embed_paths
-from nearsight.services.labels import fitted_labeler, label_images, labels_of, resolve_labels
+from nearsight.services.labels import fitted_labeler, label_images, labels_of, resolve_labels, save_labels
 
 from fake import FakeBackend
 
@@ -32,6 +33,17 @@ def test_labels_of_subfolders(photos, tmp_path):
     shutil.copy(photos / "0.png", tmp_path / "cats" / "old" / "0.png")
     shutil.copy(photos / "1.png", tmp_path / "loose.png")
     assert labels_of(None, str(tmp_path)) == {str(tmp_path / "cats" / "old" / "0.png"): "cats"}
+
+
+def test_folders_and_images_may_be_named_through_a_parent(collection, photos, tmp_path, monkeypatch):
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(photos / "0.png", tmp_path / "cats" / "0.png")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert labels_of(None, "../../" + tmp_path.name) == {str(tmp_path / "cats" / "0.png"): "cats"}
+    image = f"{photos}/../{photos.name}/0.png"
+    prediction = Prediction("", image, "dress", 0.9, False)
+    assert save_labels(collection, [prediction], "predicted") == 1
 
 
 def test_labels_that_name_nothing(collection, tmp_path):

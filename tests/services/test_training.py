@@ -73,7 +73,9 @@ def test_labels_that_a_table_corrects_and_those_that_it_leaves_to_the_folders(sa
     table.write_text(
         "path,label\ntrain/a/1.png,\ntrain/a/2.png,b\ntest/a/3.png,\ntrain/b/1.png,\ntrain/b/2.png,\n"
     )
-    labeled, _ = labeled_images(tmp_path, table, Exclusions(), progress=False)
+    # Through its parent, as in `nearsight train ../photos`.
+    folder = tmp_path / ".." / tmp_path.name
+    labeled, _ = labeled_images(folder, table, Exclusions(), progress=False)
     names = [str(Path(path).relative_to(tmp_path)) for path in labeled.paths]
     assert dict(zip(names, labeled.labels, strict=True)) == {
         "train/a/1.png": "a",

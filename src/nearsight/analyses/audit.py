@@ -27,7 +27,7 @@ from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
 from nearsight.estimators.conformal import tail_alarms, tail_p_values
 from nearsight.images.path_encoding import absolute
 from nearsight.progress import steps
-from nearsight.text_format import count
+from nearsight.text_format import ShortRepr, count
 
 #: Every kind of issue, in the order of reports.
 ISSUE_KINDS = (
@@ -63,8 +63,8 @@ class Issue:
     detail: str
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(ShortRepr):
     """The result of `audit`.
 
     Attributes
@@ -211,7 +211,7 @@ def _quality(
                 else "pass over these"
             )
             notes.append(
-                f"{n / n_measured:.0%} of the images are {kind.replace('_', ' ')}: that is how this set is;"
+                f"{n / n_measured:.0%} of the images are {kind.replace('_', ' ')}, as usual in this set;"
                 f" {advice}"
             )
     return issues, notes
@@ -255,8 +255,9 @@ def _duplicate_issues(
 
 
 def _duplicate_detail(group: DuplicateGroup) -> str:
-    if len(group.items) > 1:
-        return f"{len(group.items)} images agree with {PurePath(group.keep.path).name or group.keep.id[:12]}"
+    if others := len(group.items) - 1:
+        kept = PurePath(group.keep.path).name or group.keep.id[:12]
+        return f"{count(others, 'other image')} {'agrees' if others == 1 else 'agree'} with {kept}"
     first, *further = [*group.keep.paths[1:], *group.hard_links]
     return f"identical to {first}" + (f" and {count(len(further), 'more file')}" if further else "")
 

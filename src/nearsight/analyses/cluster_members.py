@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.analyses.groups import GroupDescription
+from nearsight.text_format import ShortRepr
 
 if TYPE_CHECKING:
     from nearsight.analyses.clusters import Clustering
@@ -17,8 +18,8 @@ _NOISE, _ABSENT = -1, -2
 _ID_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+@dataclass(frozen=True, slots=True, repr=False)
+class Cluster(ShortRepr):
     """Images that look alike.
 
     Attributes

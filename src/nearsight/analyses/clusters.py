@@ -19,6 +19,7 @@ from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.progress import bar, steps
+from nearsight.text_format import ShortRepr
 
 if TYPE_CHECKING:
     from nearsight.estimators.clustering import ClusterAssigner
@@ -36,8 +37,8 @@ _LEAST_SAMPLED = 1000
 _N_STEPS = {"density": 7, "kmeans": 5}
 
 
-@dataclass(frozen=True, slots=True)
-class Clustering:
+@dataclass(frozen=True, slots=True, repr=False)
+class Clustering(ShortRepr):
     """The result of `Collection.cluster` or `Collection.predict_clusters`.
 
     Attributes

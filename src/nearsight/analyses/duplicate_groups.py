@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from nearsight.analyses.kept_file import n_distinct_files
 from nearsight.collection import Item
 from nearsight.estimators.conformal import Threshold
+from nearsight.text_format import ShortRepr
 from nearsight.verification import dense
 
 #: Steps of `find_duplicates`: vectors, thumbnails and their hashes are read; vectors, hashes and pixels are
@@ -15,8 +16,8 @@ N_STEPS = 11
 _DOUBTFUL_RATE = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateGroup:
+@dataclass(frozen=True, slots=True, repr=False)
+class DuplicateGroup(ShortRepr):
     """Images that are duplicates of one another.
 
     Attributes
@@ -108,8 +109,8 @@ class Leak:
     agreement: float
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicates:
+@dataclass(frozen=True, slots=True, repr=False)
+class Duplicates(ShortRepr):
     """The result of `Collection.find_duplicates` or `Collection.find_leaks`.
 
     Attributes

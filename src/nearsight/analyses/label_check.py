@@ -9,7 +9,7 @@ from nearsight.analyses.labeled_images import Contradictions, LabeledImages, rea
 from nearsight.collection import Collection
 from nearsight.errors import ImageFailure
 from nearsight.estimators.classification import LabelCut, find_label_errors
-from nearsight.text_format import count
+from nearsight.text_format import ShortRepr, count
 
 # Wrong labels among a cut's images below which it probably holds none.
 _MIN_WRONG = 0.5
@@ -53,8 +53,8 @@ class ClassFacts:
     accuracy: float | None
 
 
-@dataclass(frozen=True)
-class LabelCheck:
+@dataclass(frozen=True, repr=False)
+class LabelCheck(ShortRepr):
     """The result of `check_labels`.
 
     Attributes

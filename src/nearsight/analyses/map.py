@@ -18,14 +18,15 @@ from nearsight.estimators.layout2d import Layout2D, place_rows, trustworthiness
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.progress import steps
+from nearsight.text_format import ShortRepr
 
 # In the collection's directory.
 FILENAME = "map.npz"
 _KIND, _FORMAT = "map", 1
 
 
-@dataclass(frozen=True, slots=True)
-class ImageMap:
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageMap(ShortRepr):
     """Positions of images on a plane.
 
     Attributes

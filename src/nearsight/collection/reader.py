@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +96,12 @@ class CollectionReader:
 
     def __repr__(self) -> str:
         return f"Collection({self.uri!r}, model={self.spec.id!r}, {len(self)} images)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} holds an open store and cannot be pickled or copied;"
+            f" pass on its place, and open it there: Collection.open({self.uri!r})"
+        )
 
     @property
     def model_name(self) -> str:

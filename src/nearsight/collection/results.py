@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from nearsight.errors import ImageFailure
+from nearsight.text_format import ShortRepr
 
 #: What a user attaches to an image: text, numbers, and true or false by key.
 Metadata = Mapping[str, Any]
@@ -90,8 +91,8 @@ class Item:
         return {name: value for name, value in values.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class AddReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class AddReport(ShortRepr):
     """The images of one `Collection.add`, by what became of them.
 
     Attributes

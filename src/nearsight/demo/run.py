@@ -11,6 +11,7 @@ from nearsight.demo.result import DemoResult, ExampleSearch
 from nearsight.demo.selection import diverse_rows, evenly_spaced, query_rows, similarity_order
 from nearsight.demo.sources import folder_images, package_images
 from nearsight.errors import InvalidParameterError
+from nearsight.images.path_encoding import absolute
 
 # Images that the selection compares with each other, and those on the contact sheet.
 _MAX_SAMPLE, _MAX_SHEET = 2000, 320
@@ -87,7 +88,7 @@ def _remove_others(collection: Collection, inputs: list[str]) -> list[Item]:
     items: list[Item] = []
     other_ids: list[str] = []
     for item in collection.items():
-        if any(images.covers(roots, str(Path(path).absolute())) for path in item.paths):
+        if any(images.covers(roots, absolute(path)) for path in item.paths):
             items.append(item)
         else:
             other_ids.append(item.id)

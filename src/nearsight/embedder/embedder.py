@@ -130,6 +130,9 @@ class Embedder:
         self.progress = progress
         self._cache_dir = cache_dir or user_cache_dir()
 
+    def __repr__(self) -> str:
+        return f"Embedder(model={self.spec.id!r}, dim={self.spec.dim}, n_threads={self.n_threads})"
+
     def embed(
         self,
         inputs: Any,

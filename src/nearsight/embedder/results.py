@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import ImageFailure
 from nearsight.images import Exif, ImageSource, Stat
+from nearsight.text_format import ShortRepr
 
 OnError = Literal["record", "raise"]
 
@@ -82,8 +83,8 @@ class Embedded:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Embeddings:
+@dataclass(frozen=True, slots=True, repr=False)
+class Embeddings(ShortRepr):
     """The vectors of a job, in input order, without failed images.
 
     Attributes

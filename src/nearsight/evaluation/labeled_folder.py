@@ -7,6 +7,7 @@ from pathlib import Path
 from nearsight.analyses.labeled_images import SPLIT_FOLDERS
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, find
+from nearsight.images.path_encoding import absolute
 from nearsight.text_format import nfc
 
 #: What folders of images without defects are called.
@@ -98,7 +99,7 @@ def split_and_names(path: Path, directory: Path) -> tuple[str, list[str]]:
         An image, and the folder that it was found in.
     """
     split, names = "", []
-    folders = path.relative_to(directory.absolute()).parts[:-1]
+    folders = path.relative_to(absolute(str(directory))).parts[:-1]
     for part in folders:
         if not split and part.lower() in SPLIT_FOLDERS:
             split = SPLIT_FOLDERS[part.lower()]

@@ -74,7 +74,7 @@ def _rows(suspects: Sequence[Suspect], thumbnails: dict[str, bytes]) -> list[Row
             {"label": suspect.label, "looks like": suspect.suggested},
         )
         groups.setdefault(suspect.label, []).append(card)
-    return [label_row(label, cards, f"labeled so: {len(cards)}") for label, cards in groups.items()]
+    return [label_row(label, cards, f"{len(cards):,} with this label") for label, cards in groups.items()]
 
 
 def _confusion(check: LabelCheck) -> Section:

@@ -106,7 +106,7 @@ def _labels_by_subfolder(folder: Path, exclusions: images.Exclusions | None) -> 
     labels: dict[str, str] = {}
     for source in images.find([folder], exclusions=exclusions):
         if not isinstance(source, ImageFailure):
-            parts = Path(source.path).relative_to(folder.absolute()).parts
+            parts = Path(source.path).relative_to(absolute(str(folder))).parts
             if len(parts) > 1:
                 labels[source.path] = parts[0]
     if not labels:
@@ -276,7 +276,7 @@ def save_labels(
     id_by_path = {path: item.id for item in collection.items() for path in item.paths}
     labels: dict[str, str | None] = {}
     for prediction in predictions:
-        path = prediction.path if "://" in prediction.path else str(Path(prediction.path).absolute())
+        path = absolute(prediction.path)
         if path in id_by_path:
             labels[id_by_path[path]] = None if prediction.unknown else prediction.label
     collection.update_metadata(list(labels), [{key: label} for label in labels.values()], missing_ok=True)

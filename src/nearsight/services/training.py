@@ -222,7 +222,7 @@ def _from_table(folder: Path, table: Path) -> LabeledFolder:
     label_of, splits = dict[str, str](), dict[str, str]()
     for path, label in known:
         names = list[str]()
-        if Path(path).is_relative_to(folder.absolute()):
+        if Path(path).is_relative_to(absolute(str(folder))):
             splits[path], names = evaluation.split_and_names(Path(path), folder)
         if label:
             label_of[path] = label
