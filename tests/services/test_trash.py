@@ -73,7 +73,11 @@ def contents(folder):
 def test_an_image_with_all_its_files_comes_back_as_it_was(collection, root, trash):
     before = state(collection, root)
     a, b = image(collection, "a.png"), image(collection, "b.png")
+    thumbnails = collection.thumbnails([a, b])
+    assert trash.thumbnail(a) is None
     report = trash.put({a: None, b: None})
+    assert {id: trash.thumbnail(id) for id in (a, b)} == thumbnails
+    assert trash.thumbnail(image(collection, "c.png")) is None
     files, rows = state(collection, root)
     assert set(files) == {"deep/c.png"}
     assert len(rows) == 1

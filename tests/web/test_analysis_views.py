@@ -192,6 +192,7 @@ def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, 
     page.keyboard.press("x")
     page.get_by_text("Nothing left to decide").wait_for()
     page.get_by_role("button", name="Trash…").click()
+    page.wait_for_function("() => document.querySelector('dialog img')?.naturalWidth > 0")
     page.get_by_role("dialog").get_by_role("button", name="Put back").click()
     page.get_by_role("dialog").get_by_text("It is empty").wait_for()
     page.keyboard.press("Escape")

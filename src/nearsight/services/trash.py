@@ -191,6 +191,21 @@ class Trash:
             self._put_back(entry)
         return entry
 
+    def thumbnail(self, id: str) -> bytes | None:
+        """Return the thumbnail of an image in the trash, a JPEG; None if it is not there, or has none."""
+        for entry in self.entries():
+            # It may be put back meanwhile.
+            with contextlib.suppress(OSError):
+                if id in entry.ids:
+                    # Not read as a whole: there may be thousands of images.
+                    with pa.memory_map(str(self._folder / entry.id / _ROWS)) as file:
+                        rows = pa.ipc.open_file(file).read_all().select(["id", "thumbnail"])
+                        found: list[bytes | None] = rows.filter(pc.equal(rows["id"], id))[
+                            "thumbnail"
+                        ].to_pylist()
+                    return next(iter(found), None)
+        return None
+
     def recover(self) -> None:
         """Undo what a crash interrupted. It is quick if there is nothing, and leaves alone what runs."""
         if not any(self._folders()) or not os.access(self._folder, os.W_OK):

@@ -337,7 +337,9 @@ async def get_thumbnail(request: Request, name: str, id: str) -> Response:
     def read() -> bytes | None:
         collection = service.catalog.open(name)
         whole = id if len(id) == 32 else collection.get(id).id
-        return collection.thumbnails([whole]).get(whole)
+        found = collection.thumbnails([whole]).get(whole)
+        # The trash shows what it holds; and what was put there a moment ago is still on somebody's screen.
+        return found or service.catalog.trash(name, collection).thumbnail(whole)
 
     data = await service.in_thread(read)
     if data is None:

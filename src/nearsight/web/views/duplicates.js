@@ -58,7 +58,7 @@ export function Duplicates({ collection, reload, tell }) {
       ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
         ...${{ step, decide, discard }} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
-      ${dialog === "trash" && html`<${TrashDialog} entries=${entries} close=${() => setDialog()} restore=${restore} />`}
+      ${dialog === "trash" && html`<${TrashDialog} ...${{ collection, entries }} close=${() => setDialog()} restore=${restore} />`}
       ${trash.stayed}`}
   <//>`;
 }
@@ -156,10 +156,11 @@ function CertainDialog({ collection, close, discard }) {
   <//>`;
 }
 
-function TrashDialog({ entries, close, restore }) {
+function TrashDialog({ collection, entries, close, restore }) {
   return html`<${Dialog} title="Trash" close=${close} wide>
     <p>Nothing here is deleted. Put back, files are where they were, and their images are in the collection again. To free the space, empty the folder <code>.nearsight-trash</code> on the machine itself.</p>
     <ul class="certain">${entries.map((entry) => html`<li><button onClick=${() => restore(entry.id)}>Put back</button>
+      ${entry.ids.slice(0, 4).map((id) => html`<img src=${collection.thumbnail(id)} alt="" height="64" loading="lazy" />`)}
       <span>${names(entry.paths)}</span><span class="soft">${new Date(entry.when).toLocaleString("en")}</span></li>`)}</ul>
     ${!entries.length && html`<p class="soft">It is empty.</p>`}<//>`;
 }
