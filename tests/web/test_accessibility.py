@@ -30,6 +30,8 @@ def wardrobe(page_service, finish):
     """Images with metadata, a near-duplicate, and the results of the analyses that need nothing else."""
     client = page_service.client
     page_service.new_collection("wardrobe")
+    # The longest name that there can be.
+    page_service.new_collection("all-clothes-of-the-last-hundred-years".ljust(64, "-"))
     images = {f"{n:02}.png": texture(160, 120, n) for n in range(12)}
     images["small.png"] = images["00.png"].resize((120, 90), Image.Resampling.BICUBIC)
     files = [("image", (name, encoded(image), "image/png")) for name, image in images.items()]

@@ -160,6 +160,10 @@ def test_who_comes_back_to_the_page_sees_what_has_changed(page, page_service):
     add(page_service.client, "elsewhere", {"late.png": png((9, 9, 9))})
     page.evaluate("() => dispatchEvent(new Event('focus'))")
     page.get_by_label("late.png", exact=True).wait_for()
+    # A collection that was made meanwhile is no unknown one.
+    page_service.new_collection("just-made")
+    page.evaluate("() => { location.hash = '#/just-made/map'; }")
+    page.get_by_role("heading", name="No image yet").wait_for()
 
 
 def test_selected_images_are_tagged_and_taken_out(page, page_service, colors):

@@ -57,8 +57,12 @@ function App() {
     setDone({ text, undo: undo && takeBack });
     return load();
   };
-  // What is selected, and what can be undone, belongs to one collection.
-  useEffect(() => { selection.clear(); setDone(); }, [route.collection]);
+  // What is selected, and what can be undone, belongs to one collection. One that is not known may have been made since.
+  useEffect(() => {
+    selection.clear();
+    setDone();
+    if (collections && !collections.some(({ name }) => name === route.collection)) load();
+  }, [route.collection]);
 
   // On a narrow screen the views are a line that scrolls.
   useEffect(() => document.querySelector(".views [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [route.view, Boolean(collections)]);

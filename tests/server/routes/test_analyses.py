@@ -223,6 +223,9 @@ def test_audit(client, photos, run):
     # Issues of an image that leaves are settled; those of other images stay as they are.
     gone = document["issues"][0]["ids"][0]
     entry = client.post(f"{ROUTE}/trash", json={"ids": [gone]}).json()["entry"]
+    # Its thumbnail is still shown.
+    assert client.get(f"{ROUTE}/items/{gone}/thumbnail").content[:2] == b"\xff\xd8"
+    assert client.get(f"{ROUTE}/items/{'0' * 32}/thumbnail").status_code == 404
     left = client.get(f"{ROUTE}/audit").json()
     assert left["issues"] == [issue for issue in document["issues"] if gone not in issue["ids"]]
     assert sum(left["counts"].values()) == len(left["issues"]) < len(document["issues"])

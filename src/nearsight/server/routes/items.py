@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response, StreamingResponse
 
 from nearsight.collection import Collection, Item
+from nearsight.errors import UnknownIdError
 from nearsight.images import content_id
 from nearsight.images.privacy import without_metadata
 from nearsight.server.auth import requires
@@ -337,9 +338,14 @@ async def get_thumbnail(request: Request, name: str, id: str) -> Response:
     def read() -> bytes | None:
         collection = service.catalog.open(name)
         whole = id if len(id) == 32 else collection.get(id).id
-        found = collection.thumbnails([whole]).get(whole)
-        # The trash shows what it holds; and what was put there a moment ago is still on somebody's screen.
-        return found or service.catalog.trash(name, collection).thumbnail(whole)
+        try:
+            return collection.thumbnails([whole]).get(whole)
+        except UnknownIdError:
+            # The trash shows what it holds; what was put there just now is still on somebody's screen.
+            trashed = service.catalog.trash(name, collection).thumbnail(whole)
+            if trashed is None:
+                raise
+            return trashed
 
     data = await service.in_thread(read)
     if data is None:
