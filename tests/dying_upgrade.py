@@ -5,6 +5,7 @@ import signal
 
 from nearsight import Collection
 from nearsight.collection import bridge, bridged_search, shadow_rows, upgrade
+from nearsight.object_storage import lease
 from nearsight.store import locate
 
 from fake import FakeBackend
@@ -23,10 +24,9 @@ def run(place, step, n_writes, query):
 
         return stopped
 
+    # A bucket knows of no death: the next process waits so long.
+    lease.TTL_S = 1.0
     location = locate(place)
-    if hasattr(location, "_lease"):
-        # A bucket knows of no death: the next process waits so long.
-        location._lease._ttl_s = 1.0
     store = location.open_store(upgrade.manifest.CollectionManifest.read(location).store)
     for owner, name in (
         *((type(location), f"{verb}_document") for verb in ("write", "delete")),

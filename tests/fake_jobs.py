@@ -19,7 +19,7 @@ from preloaded import Preloaded
 from nearsight.collection import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, claims, committer, worker
 from nearsight.models.base import ModelEntry
-from nearsight.store.lance.object_storage import location
+from nearsight.object_storage import lease
 
 from fake import FakeBackend
 
@@ -128,7 +128,7 @@ def start(*arguments: object) -> Preloaded:
 
 def main(*arguments: str) -> None:
     # A bucket knows of no death: the next process waits so long.
-    location.TTL_S = 5.0
+    lease.TTL_S = 5.0
     action, directory, *rest = arguments or sys.argv[1:]
     folder = JobFolder(directory)
     if action == "work":

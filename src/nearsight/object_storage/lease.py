@@ -60,14 +60,14 @@ class Lease:
     bucket : Bucket
     folder : str, default "lock"
         What the lock is called: its objects are in this folder.
-    ttl_s : float
-        See `TTL_S`; the same for everybody.
+    ttl_s : float, optional
+        The same for everybody; by default `TTL_S`.
     """
 
-    def __init__(self, bucket: Bucket, folder: str = "lock", *, ttl_s: float = TTL_S) -> None:
+    def __init__(self, bucket: Bucket, folder: str = "lock", *, ttl_s: float | None = None) -> None:
         self._bucket = bucket
         self._folder = folder
-        self._ttl_s = ttl_s
+        self._ttl_s = TTL_S if ttl_s is None else ttl_s
         self._own = threading.RLock()
         # Of the sign and the release.
         self._mutex = threading.Lock()

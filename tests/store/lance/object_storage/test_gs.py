@@ -76,7 +76,7 @@ class TestGsLocation(LocationTests):
     def _bucket(self, server, monkeypatch):
         self.folder, self.patch = f"gs://photos/{next(_NUMBERS)}", monkeypatch
         # So soon a killed process is taken for dead.
-        monkeypatch.setattr("nearsight.store.lance.object_storage.location.TTL_S", 2.0)
+        monkeypatch.setattr("nearsight.object_storage.lease.TTL_S", 2.0)
 
     def uri(self, directory):
         return f"{self.folder}/{directory.name}"

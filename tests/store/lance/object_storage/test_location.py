@@ -65,7 +65,7 @@ def test_two_processes_write_and_one_is_killed(uri, folders, monkeypatch):
     with started(other, folders[0]) as writer:
         acknowledged = [writer.stdout.readline().strip() for _ in range(2)]
         writer.kill()
-    monkeypatch.setattr("nearsight.store.lance.object_storage.location.TTL_S", 2.0)
+    monkeypatch.setattr("nearsight.object_storage.lease.TTL_S", 2.0)
     collection = Collection.open(other, model=FakeBackend())
     assert {Path(path).name for item in collection.items() for path in item.paths} >= set(acknowledged)
     report = collection.add(folders[0])

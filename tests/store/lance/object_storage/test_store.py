@@ -32,7 +32,7 @@ class TestObjectLocation(LocationTests):
     def _bucket(self, uri, monkeypatch):
         self.folder, _, self.endpoint = uri.partition("?")
         # So soon a killed process is taken for dead.
-        monkeypatch.setattr("nearsight.store.lance.object_storage.location.TTL_S", 2.0)
+        monkeypatch.setattr("nearsight.object_storage.lease.TTL_S", 2.0)
 
     def uri(self, directory):
         return f"{self.folder}/{directory.name}?{self.endpoint}"

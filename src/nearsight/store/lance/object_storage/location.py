@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from nearsight.errors import CollectionNotFoundError
 from nearsight.object_storage.bucket import Bucket
-from nearsight.object_storage.lease import TTL_S, Lease
+from nearsight.object_storage.lease import Lease
 from nearsight.settings import files_directory
 from nearsight.store.lance import index_reach
 from nearsight.store.lance.binary_columns import BinaryColumns
@@ -49,7 +49,7 @@ class ObjectLocation:
     def __init__(self, address: ObjectAddress) -> None:
         self._address = address
         self._bucket = open_bucket(address)
-        self._lease = Lease(self._bucket, ttl_s=TTL_S)
+        self._lease = Lease(self._bucket)
 
     @property
     def uri(self) -> str:
