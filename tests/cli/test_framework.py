@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -247,3 +248,12 @@ def test_a_current_folder_that_was_removed(nearsight, photos, tmp_path):
     result = subprocess.run(words, cwd=folder, env=environment(nearsight), capture_output=True, text=True)
     assert result.returncode == 1
     assert "Error: the current folder was removed; change to one that exists" in result.stderr
+
+
+def test_the_help_lists_every_command_once_by_section(nearsight):
+    shown = nearsight("--help").stdout
+    sections = ("Collections:", "Analyses:", "Models:", "Service and large jobs:", "Help:")
+    places = [shown.index(f"\n{title}\n") for title in sections]
+    assert places == sorted(places)
+    listed = re.findall(r"^  ([a-z][a-z-]*)  +[A-Z]", shown[places[0] :], re.MULTILINE)
+    assert listed == list(cli.commands)

@@ -276,11 +276,36 @@ class Group(Subgroup):
     ----------
     aliases : mapping of str to str
         Other names of commands, which the help does not list.
+    sections : mapping of str to sequence of Command
+        The commands, by the title under which the help lists them.
     """
 
-    def __init__(self, *args: Any, aliases: Mapping[str, str] = {}, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        *args: Any,
+        aliases: Mapping[str, str] = {},
+        sections: Mapping[str, Sequence[click.Command]] = {},
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            *args, commands=[command for part in sections.values() for command in part], **kwargs
+        )
         self.aliases = aliases
+        self.sections = sections
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, section by section."""
+        # Alike in all sections, so that their columns align.
+        width = max(map(len, self.commands))
+        limit = formatter.width - 6 - width
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        ((command.name or "").ljust(width), command.get_short_help_str(limit))
+                        for command in commands
+                    ]
+                )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of that name or alias."""

@@ -97,7 +97,7 @@ def audit(
     model: str | None,
     exclusions: "Exclusions",
 ) -> int:
-    """Look for faulty, double and misplaced images.
+    """Report faulty, duplicate and mislabeled images.
 
     With PATH, these images are embedded for this run only. Without, the collection is audited.
 

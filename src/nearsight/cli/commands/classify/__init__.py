@@ -8,4 +8,4 @@ from nearsight.cli.framework import Subgroup
 
 @click.group(cls=Subgroup, commands=[fit.fit, predict.predict, check.check, suggest.suggest])
 def classify() -> None:
-    """Classify images, from a few examples or names alone, and check labels."""
+    """Classify images by examples or by names alone."""
