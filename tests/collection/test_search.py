@@ -1,10 +1,14 @@
 """Every way of searching finds what comparing with each image finds."""
 
+import pickle
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from nearsight import Collection
 from nearsight.collection import search as search_module
+from nearsight.collection.results import Matches
 from nearsight.errors import InvalidParameterError, UnknownModelError, VectorError
 
 from fake import DIM, FakeBackend
@@ -272,3 +276,23 @@ def test_an_expanded_search_looks_for_the_query_and_its_nearest(collection):
     assert [match.id for match in collection.search(id=id, k=20)] != expected
     with pytest.raises(InvalidParameterError, match="expand widens a search by images"):
         collection.search(id=id, text="a dog", expand=True)
+
+
+def test_a_notebook_shows_matches_as_images(tmp_path):
+    collection = Collection.create(tmp_path / "notebook", model=FakeBackend())
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    files = [tmp_path / name for name in ("<b>.png", "1.png", "2.png")]
+    for array, file in zip(pixels, files, strict=True):
+        Image.fromarray(array).save(file)
+    collection.add(files)
+    matches = collection.search(files[0], k=3)
+    page = matches._repr_html_()
+    assert page.count("data:image/jpeg;base64,/9j/") == 3
+    assert "1.000<br>&lt;b&gt;.png" in page
+    assert "<b>" not in page
+    again = pickle.loads(pickle.dumps(matches))
+    assert type(again) is list
+    assert again == matches
+    collection.remove([matches[1].id])
+    assert "2.png" in matches._repr_html_()
+    assert "and 10 more" in Matches(matches * 20, collection.thumbnails)._repr_html_()

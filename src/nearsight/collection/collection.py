@@ -16,7 +16,7 @@ from nearsight.collection.analysis_methods import AnalysisMethods
 from nearsight.collection.create import create_collection, create_projected, load_if_needed, spec_of
 from nearsight.collection.ingest import Ingest
 from nearsight.collection.reader import CollectionReader
-from nearsight.collection.results import AddReport, Match, Metadata
+from nearsight.collection.results import AddReport, Match, Matches, Metadata
 from nearsight.collection.search import embed_query, search
 from nearsight.collection.write_lock import WriteLock
 from nearsight.collection.writer import Writer
@@ -292,7 +292,7 @@ class Collection(AnalysisMethods, CollectionReader):
         InvalidParameterError
             There is no image, id, text or vector; a text is empty, or `k` is less than 1.
         """
-        return search(
+        matches = search(
             self,
             query,
             id=id,
@@ -308,6 +308,7 @@ class Collection(AnalysisMethods, CollectionReader):
             expand=expand,
             allow_remote=allow_remote,
         )
+        return Matches(matches, self.thumbnails)
 
     def embed_query(self, query: Any, *, allow_remote: bool = False) -> NDArray[np.float32]:
         """Return the (dim,) vector of one image by the collection's model."""

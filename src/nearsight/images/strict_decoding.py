@@ -27,7 +27,7 @@ def check_pixels(width: int, height: int, n_pixels: int, limits: Limits) -> None
     if n_pixels > limits.max_pixels:
         raise DecodingError(
             f"{width}×{height} = {n_pixels:,} pixels to decode, more than Limits.max_pixels = "
-            f"{limits.max_pixels:,}; raise the limit to decode it"
+            f"{limits.max_pixels:,}; raise the limit (--max-pixels, max_pixels) to decode it"
         )
 
 
