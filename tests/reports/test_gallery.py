@@ -156,13 +156,6 @@ def test_sheet_and_commands():
     assert "a &lt; b" in html
 
 
-def test_a_sentence_is_no_column_of_single_words():
-    card = Card("a.jpg", None, metadata={"size": "3 × 4", "why": "bought with bread in 12 of its 40 baskets"})
-    html = gallery("x", [Section(rows=[Row(card, [])])])
-    assert "<dt>size</dt><dd>3 × 4</dd>" in html
-    assert '<dt class="wide">why</dt><dd class="wide">bought with bread' in html
-
-
 def heavy_sheet(n, n_bytes):
     """Cards whose thumbnails are together larger than `n_bytes`."""
     padding = b"\0" * (n_bytes // n + 1)

@@ -155,3 +155,21 @@ def test_a_blank_is_filled_in_and_the_filled_commands_are_gathered(visit_page, t
     fields.nth(0).fill("")
     assert page.locator("pre").first.inner_text().strip() == 'name g1 "NAME"'
     assert not page.complaints
+
+
+def test_words_on_a_narrow_card_stay_whole(visit_page, tmp_path):
+    facts = {
+        "nearest class": "pullover",
+        "changed": "2026-11-28",
+        "why": "bought with bread in 12 of 40 baskets",
+    }
+    cards = [Card(f"{n}.jpg", None, metadata=facts) for n in range(3)]
+    write_gallery(tmp_path / "a.html", "x", [Section(rows=[Row(Card("q.jpg", None), cards)])])
+    page = visit_page((tmp_path / "a.html").as_uri(), viewport={"width": 390, "height": 844})
+    heights = page.evaluate(
+        "() => [...document.querySelectorAll('.grid .meta dd')].slice(0, 3).map(dd => [dd.textContent,"
+        " Math.round(dd.offsetHeight / parseFloat(getComputedStyle(dd).lineHeight))])"
+    )
+    lines = dict(heights)
+    assert (lines["pullover"], lines["2026-11-28"]) == (1, 1)
+    assert lines[facts["why"]] <= 4
