@@ -225,6 +225,14 @@ def test_permission_denied_names_the_file_and_the_way_out(nearsight, one_command
     assert "/a/write.lock: permission denied; check who owns it" in nearsight("probe", code=1).stderr
 
 
+def test_an_error_of_the_system_names_the_file_without_a_number(nearsight, one_command):
+    def work(run: Run):
+        raise FileNotFoundError(2, "No such file or directory", "/proc/a")
+
+    one_command(work)
+    assert "Error: /proc/a: No such file or directory\n" in nearsight("probe", code=1).stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("words", ["ls", "ls --json"])
 @pytest.mark.parametrize(("stdout", "code"), [(">/dev/full", 1), (">&-", 0)])

@@ -369,7 +369,7 @@ def _os_error_message(error: OSError) -> str:
         return "the current folder was removed; change to one that exists"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"{name}{': ' if name else ''}{error.strerror}; {remedy(error)}"
-    return str(error)
+    return f"{name}: {error.strerror}" if name and error.strerror else str(error)
 
 
 def _has_current_folder() -> bool:
