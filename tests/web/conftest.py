@@ -226,14 +226,15 @@ class LateAnswers:
         // What leads elsewhere is no field; the legend of the map is another one with each coloring.
         .filter((field) => !field.options?.[0]?.text.endsWith("…"))
         .map((field) => [field.getAttribute("aria-label") ?? field.labels[0].firstChild.textContent.trim(), field]))"""
-    _WRITE = f"""(those) => Object.values(({_FIELDS})(those)).forEach((field, at) => {{
-        if (field.dataset.written) return;
+    _WRITE = f"""(those) => Object.values(({_FIELDS})(those)).filter((field, at) => {{
+        if (field.dataset.written) return false;
         field.dataset.written = "yes";
-        if (field.matches("[type=checkbox]")) return field.click();
+        if (field.matches("[type=checkbox]")) return field.click(), true;
         field.value = field.matches("select") ? field.options[Math.min(1, field.options.length - 1)].value
             : {{ number: 7, range: 30, date: "2024-05-06" }}[field.type] ?? `written ${{at}}`;
         for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, {{ bubbles: true }}));
-    }})"""
+        return true;
+    }}).length"""
     _READ = f"""() => Object.fromEntries(Object.entries(({_FIELDS})("*"))
         .map(([name, field]) => [name, field.matches("[type=checkbox]") ? field.checked : field.value]))"""
 
@@ -289,8 +290,9 @@ class LateAnswers:
     def write(self) -> dict[str, Any]:
         """Write into what is there, and return all that is written; a choice may change what can be written."""
         for those in ("select", ":not(select)"):
-            self.page.evaluate(self._WRITE, those)
-            self.wait()
+            # The page has come to rest before, and stays so where all is written already.
+            if self.page.evaluate(self._WRITE, those):
+                self.wait()
         return dict(self.page.evaluate(self._READ))
 
     def write_while_they_come(self, at: int) -> list[str]:
