@@ -1,11 +1,11 @@
 """Stores and bare engines by the number of rows: a table of each, and the cost of a filtered search as SVG.
 
-    python -m benchmarks.store_sizes --rows 10000 100000 --svg docs/images/store-cost.svg
-    python -m benchmarks.stores --rows 1000000 --only milvus --json > milvus.json
-    python -m benchmarks.store_sizes --results *.json --svg docs/images/store-cost.svg --json
+    python -m benchmarks.store_sizes --rows 10000 100000 1000000 --queries 100 --svg store-cost.svg --json
+    python -m benchmarks.stores --rows 1000000 --queries 100 --json > million.json
+    python -m benchmarks.store_sizes --rows 10000 100000 --queries 100 --results million.json --svg store-cost.svg
 
-Each size is one run of `benchmarks.stores`. The last form draws documents that that has printed: those
-of one size are put together, so that a long run can be made in parts, an engine at a time.
+Each size is one run of `benchmarks.stores`. 1,000,000 rows take more than an hour: the last two commands do
+the same in two parts. Results of one size are put together, so that one engine can be measured again.
 """
 
 import argparse
@@ -36,22 +36,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--results", type=Path, nargs="*", help="documents to draw instead of measuring")
+    parser.add_argument("--rows", type=int, nargs="*", default=[], help="sizes to measure")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--results", type=Path, nargs="*", default=[], help="what benchmarks.stores printed")
     parser.add_argument("--svg", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="print what was drawn, too")
     options = parser.parse_args()
-    if options.results:
-        documents = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.results])
-    else:
-        documents = [measure(rows) for rows in options.rows]
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
+    documents = merged([*kept, *(measure(rows, options.queries) for rows in options.rows)])
     options.svg.write_text(plot(documents), encoding="utf-8")
     if options.json:
         print(json.dumps({"stores": costs(documents), "searches": searches(documents)}))
 
 
-def measure(rows: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.stores", "--rows", str(rows), "--json"]
+def measure(rows: int, queries: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.stores", "--rows", str(rows), "--queries", str(queries)]
+    command.append("--json")
     document: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return document
 
