@@ -1,6 +1,7 @@
 """Metadata goes, pixels and orientation stay."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -66,6 +67,34 @@ def test_texts_comments_and_what_follows_the_end_go():
     info.add_itxt("XML:com.adobe.xmp", SECRET.decode())
     assert SECRET not in without_metadata(image("PNG", pnginfo=info) + SECRET)[0]
     assert SECRET not in without_metadata(image("JPEG", comment=SECRET) + SECRET)[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"quality": 100, "subsampling": 0}]
+)
+def test_the_film_or_the_second_image_behind_a_jpeg_goes(options):
+    """Phones put them there, with the place and the time of their own."""
+    alone = image("JPEG", orientation=6, **options)
+    film = b"\0\0\0\x18ftypmp42" + SECRET + b"\xff\xd9 moov"
+    for behind in (film, image("JPEG"), b"\xff\xd9"):
+        clean, _ = without_metadata(alone + behind)
+        assert SECRET not in clean
+        assert clean == without_metadata(alone)[0]
+        assert clean.endswith(b"\xff\xd9")
+        np.testing.assert_array_equal(pixels_of(clean), pixels_of(alone))
+
+
+def test_what_is_behind_a_webp_goes():
+    alone = image("WEBP", lossless=True)
+    chunk = b"film" + struct.pack("<I", len(SECRET) + 1) + SECRET + b"\0"
+    assert without_metadata(alone + chunk) == without_metadata(alone)
+    inside = alone[:4] + struct.pack("<I", len(alone) - 8 + len(chunk)) + alone[8:] + chunk
+    assert without_metadata(inside) == without_metadata(alone)
+
+
+def test_a_jpeg_that_is_cut_off_loses_its_metadata_only():
+    whole = image("JPEG")
+    assert without_metadata(whole[:-2])[0] + b"\xff\xd9" == without_metadata(whole)[0]
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF"])

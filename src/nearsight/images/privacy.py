@@ -1,6 +1,7 @@
 """Images without what they tell beside their pixels: place, time, camera, names, earlier versions."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from nearsight.images.metadata import read_exif
 
 # Markers that are kept: JFIF, color profiles, and how Adobe stores colors.
 _ICC, _ADOBE = b"ICC_PROFILE\0", b"Adobe"
+# Among the pixels of a JPEG, 0xFF is followed by 0, or by the number of a restart.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_REMOVED = {b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME", b"caBX"}
-_WEBP_REMOVED = {b"EXIF", b"XMP "}
+_WEBP_KEPT = {b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ICCP"}
 _WEBP_FLAGS = 0b00001100  # EXIF and XMP in the extended header
 _JPEG_QUALITY = 92
 
@@ -72,9 +75,8 @@ def _jpeg(data: bytes) -> bytes:
         if marker == 0xFF:  # a fill byte
             position += 1
             continue
-        if marker == 0xDA:  # the pixels; what follows their end is left out
-            end = data.rfind(b"\xff\xd9")
-            parts.append(data[position : end + 2] if end > position else data[position:])
+        if marker == 0xD9:  # the end: phones put a film or a second image behind it, with metadata of its own
+            parts.append(data[position : position + 2])
             break
         (size,) = struct.unpack_from(">H", data, position + 2)
         segment = data[position : position + 2 + size]
@@ -88,6 +90,13 @@ def _jpeg(data: bytes) -> bytes:
         if is_kept or not is_removed:
             parts.append(segment)
         position += 2 + size
+        if marker == 0xDA:  # pixels follow, up to the next marker
+            match = _MARKER.search(data, position)
+            end = len(data) if match is None else match.start()
+            parts.append(data[position:end])
+            if match is None:
+                break
+            position = end
     if orientation != 1:
         block = b"Exif\0\0" + _orientation_block(orientation)
         parts.insert(1, b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block)
@@ -111,12 +120,13 @@ def _png(data: bytes) -> bytes:
 def _webp(data: bytes) -> bytes:
     parts = []
     orientation = 1
-    for kind, chunk in _chunks(data, 12, "<I", header_first=True):
+    (size,) = struct.unpack_from("<I", data, 4)
+    for kind, chunk in _chunks(data[: 8 + size], 12, "<I", header_first=True):
         if kind == b"EXIF":
             orientation = read_exif(chunk[8:]).orientation
         elif kind == b"VP8X":
             parts.append(chunk[:8] + bytes([chunk[8] & ~_WEBP_FLAGS]) + chunk[9:])
-        elif kind not in _WEBP_REMOVED:
+        elif kind in _WEBP_KEPT:
             parts.append(chunk)
     if orientation != 1:
         raise ValueError("its orientation would be lost")
