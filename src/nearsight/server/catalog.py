@@ -131,6 +131,10 @@ class CollectionCatalog:
         """Whether a collection of this name lies in a database or a bucket, which may be away."""
         return name in self._mounts and not is_directory(self._mounts[name])
 
+    def is_mounted(self, name: str) -> bool:
+        """Whether the settings name a collection, so that it is not the service's to delete."""
+        return name in self._mounts
+
     def shown_place(self, name: str) -> str:
         """Return the place of a collection as it may be written down: without the password of a URI."""
         return shown_uri(self.place(name))
@@ -290,7 +294,7 @@ class CollectionCatalog:
         Problem
             403: the collection is mounted; only whoever mounted it may delete it.
         """
-        if name in self._mounts:
+        if self.is_mounted(name):
             raise Problem(403, "this collection is mounted; delete its directory on the machine itself")
         directory = self.directory(name)
         if (directory / manifest.COPY).exists() and not (directory / manifest.FILENAME).exists():

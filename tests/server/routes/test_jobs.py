@@ -7,6 +7,7 @@ import time
 import pytest
 
 from nearsight.server import jobs
+from nearsight.services.keys import KeyStore
 
 ROUTE = "/v1/jobs"
 
@@ -191,3 +192,45 @@ def test_a_watch_runs_beside_other_jobs_and_goes_on_after_a_restart(client, tmp_
     assert table.get(watch.id).state == "queued"
     assert table.claim() is None
     assert table.claim_standing().id == watch.id
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope"), [("faces", "faces"), ("faces_upgrade", "faces"), ("training", "admin")]
+)
+def test_to_resume_a_job_takes_the_scope_that_starting_it_took(client, tmp_path, kind, scope):
+    keys, table = KeyStore(tmp_path / "data"), client.service.jobs.table
+    _, writer = keys.add("writer", ["read", "write"])
+    _, other = keys.add("other", ["read", "write", scope])
+    job, _ = table.add(kind, {"folder": "works"})
+    table.finish(job.id, "cancelled")
+    answer = client.post(f"{ROUTE}/{job.id}/resume", headers={"x-api-key": writer})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_scope")
+    assert table.get(job.id).state == "cancelled"
+    assert client.post(f"{ROUTE}/{job.id}/resume", headers={"x-api-key": other}).status_code == 202
+
+
+def test_the_jobs_of_a_collection_end_with_it(client, tmp_path):
+    """Else they would go on in a collection that gets its name."""
+    table = client.service.jobs.table
+    running = index(client, "waits")
+    wait(client, running, "running")
+    queued = index(client, "works")
+    interrupted, _ = table.add("index", {"collection": "photos", "folder": "works"})
+    table.finish(interrupted.id, "interrupted")
+    copied, _ = table.add("copy", {"target": str(client.service.catalog.place("photos")), "folder": "works"})
+    other, _ = table.add("index", {"collection": "others", "folder": str(tmp_path / "works")})
+    assert client.delete("/v1/collections/photos").status_code == 204
+    for id in (running, queued, interrupted.id, copied.id):
+        assert table.get(id).state == "cancelled"
+    wait(client, other.id, "done")
+    assert client.delete("/v1/collections/photos").status_code == 404
+
+
+def test_a_collection_whose_job_does_not_end_stays(client, monkeypatch):
+    monkeypatch.setattr(jobs, "_PATIENCE_S", 0.05)
+    running = index(client, "waits")
+    wait(client, running, "running")
+    monkeypatch.setattr(client.service.jobs.table, "cancel", client.service.jobs.table.get)
+    answer = client.delete("/v1/collections/photos")
+    assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+    assert client.get("/v1/collections/photos").status_code == 200

@@ -102,9 +102,17 @@ async def get_folders(request: Request, name: str) -> dict[str, list[str]]:
 
 @router.delete("/{name}", status_code=204, dependencies=[requires("admin")])
 async def delete_collection(request: Request, name: str) -> Response:
-    """Delete a collection that the service created, and its uploads."""
+    """Delete a collection that the service created, and its uploads; its jobs are cancelled."""
     service: Service = request.app.state.service
-    await service.in_thread(service.catalog.delete, name)
+    catalog = service.catalog
+    place = catalog.shown_place(name)
+    if not catalog.is_mounted(name) and not await service.jobs.end_all(
+        lambda job: job.args.get("collection") == name or job.args.get("target") == place
+    ):
+        raise Problem(
+            409, "a job of this collection has not ended yet; try again", code="busy", retry_after_s=1
+        )
+    await service.in_thread(catalog.delete, name)
     return Response(status_code=204)
 
 

@@ -19,6 +19,12 @@ from nearsight.services.jobs import ENDED, Job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
+# What it takes to start a job, by its kind, where that is another scope than `write`.
+_SCOPES = {
+    **dict.fromkeys(("faces", "faces_upgrade"), "faces"),
+    **dict.fromkeys(("evaluation", "training", "quantization"), "admin"),
+}
+
 
 class IndexRequest(RequestBody):
     """A folder below a root of the service, such as ``archive/2024``."""
@@ -187,8 +193,13 @@ async def cancel_job(request: Request, job: RequestedJob) -> dict[str, Any]:
 
 @router.post("/jobs/{id}/resume", status_code=202, dependencies=[requires("write")])
 async def resume_job(request: Request, job: RequestedJob) -> dict[str, Any]:
-    """Queue a job again that was interrupted, failed or cancelled."""
+    """Queue a job again that was interrupted, failed or cancelled.
+
+    Those of faces also need the scope `faces`, and those of models `admin`, as to start them does.
+    """
     service: Service = request.app.state.service
+    if (scope := _SCOPES.get(job.kind)) is not None:
+        service.gate.admit(request, scope)
     try:
         return await job_facts(service, await service.jobs.resume(job.id))
     except InvalidParameterError as error:
