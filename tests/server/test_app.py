@@ -4,9 +4,11 @@ import json
 import logging
 import posixpath
 import re
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
@@ -17,6 +19,7 @@ from starlette.testclient import TestClient
 
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.server import catalog, request_threads
+from nearsight.server.app import create_app
 from nearsight.server.errors import public_message
 from nearsight.server.log import JsonFormatter
 from nearsight.server.routes import collections
@@ -261,6 +264,60 @@ def test_the_session_of_the_page(serve, tmp_path):
     keys.revoke("page")
     keys.add("other", ["read"])
     assert client.get("/v1/models", headers={"cookie": f"{name}={value}"}).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_who_revokes_the_last_key_does_not_let_everybody_in(serve, tmp_path, host):
+    keys = KeyStore(tmp_path / "data")
+    _, secret = keys.add("only", ["admin"])
+    client = serve(host=host)
+    assert client.get("/v1/models", headers={"x-api-key": secret}).status_code == 200
+    keys.revoke("only")
+    assert client.get("/v1/models", headers={"x-api-key": secret}).status_code == 401
+    assert client.get("/v1/collections").status_code == 401
+    assert client.get("/v1/session").json() == {"needs_key": True}
+    keys.path.unlink()
+    assert client.get("/v1/collections").status_code == 401
+    _, secret = keys.add("next", ["admin"])
+    assert client.get("/v1/models", headers={"x-api-key": secret}).status_code == 200
+
+
+def test_the_first_key_locks_a_service_that_was_open(serve, tmp_path):
+    client = serve()
+    assert client.get("/v1/models").status_code == 200
+    keys = KeyStore(tmp_path / "data")
+    keys.add("first", ["read"])
+    assert client.get("/v1/models").status_code == 401
+    keys.revoke("first")
+    assert client.get("/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/collections", "/v1/session"])
+@pytest.mark.parametrize(
+    "body",
+    [b"content-length: 5000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n40000\r\n" + b" " * 2**17],
+)
+def test_a_large_body_is_not_read_of_somebody_without_a_key(tmp_path, on_loopback, source, path, body):
+    """It would be parsed, on the loop that all requests share, before a route asks who sent it."""
+    KeyStore(tmp_path).add("a", ["read"])
+    settings = ServerSettings(data=str(tmp_path), n_threads=1, read_timeout_s=5)
+    service = Service(settings, {"default": source()})
+    head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n".encode()
+    with on_loopback(create_app(service)) as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
+            # The rest of the body never comes.
+            connection.sendall(head + body)
+            answer = connection.makefile("rb").readline()
+    assert answer.startswith(b"HTTP/1.1 401"), answer
+
+
+def test_a_cookie_that_is_no_session_is_refused(serve, tmp_path):
+    KeyStore(tmp_path / "data").add("a", ["read"])
+    client = serve()
+    for expiry in ("\N{SUPERSCRIPT TWO}", "9" * 5000):
+        cookie = f"nearsight_session=ns_aaaaaaa/{expiry}/x".encode("latin-1")
+        assert client.get("/v1/models", headers=[(b"cookie", cookie)]).status_code == 401
 
 
 def test_bodies_are_limited_with_and_without_a_length(serve):

@@ -81,7 +81,8 @@ def create_app(service: Service) -> ASGIApp:
         yield
         await service.stop()
 
-    renderers = Renderers({path: each.render for each in _DIALECTS for path in each.PATHS})
+    by_path = {path: each.render for each in _DIALECTS for path in each.PATHS}
+    renderers = Renderers(by_path, service.public)
     # The page of the documentation would load scripts from elsewhere; /openapi.json needs no script.
     app = FastAPI(
         title="nearsight",
@@ -114,7 +115,7 @@ def create_immich_app(service: Service) -> ASGIApp:
     """
     names = service.settings.pairs("immich")
     immich.check_models(names, {alias: source.spec().dim for alias, source in service.models.sources.items()})
-    renderers = Renderers()
+    renderers = Renderers(public=service.public)
     app = immich.AddressCheck(immich.create_app(service), renderers, service.settings.immich_allow)
     # Immich calls by whatever name its settings hold; there is nothing to read here.
     return layered(app, service, renderers, any_host=True)
@@ -128,6 +129,8 @@ def layered(app: ASGIApp, service: Service, renderers: Renderers, *, any_host: b
         renderers,
         max_bytes=settings.max_request_mb * _MB,
         timeout_s=settings.read_timeout_s,
+        # What any host may call has no keys.
+        refuse_anonymous=None if any_host else service.gate.refusal,
     )
     names = None if any_host else [settings.host, *settings.allowed_host]
     checked = OriginCheck(limited, renderers, names)

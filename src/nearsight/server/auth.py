@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +19,16 @@ from nearsight.server.request_threads import note_collection
 from nearsight.services.keys import ApiKey, KeyStore
 
 COOKIE = "nearsight_session"
+# Python also takes other characters for digits, of which it makes no number.
+_DIGITS = re.compile(r"[0-9]{1,12}")
 _SESSION_S = 7 * 24 * 3600
 
 
 class Gate:
     """Decides who may do what.
 
-    Without any key, everybody may do everything: the service then listens on loopback only.
+    Without any key, everybody may do everything: the service then listens on loopback only. Once there was a
+    key, one is needed: to revoke the last one locks everybody out, and does not let everybody in.
 
     Parameters
     ----------
@@ -32,17 +36,29 @@ class Gate:
     extra : sequence of ApiKey
         Keys that the settings hold.
     rate : RateLimit
+    may_be_open : bool
+        Whether everybody may do everything as long as there was no key.
     """
 
-    def __init__(self, keys: KeyStore, extra: Sequence[ApiKey] = (), rate: RateLimit | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        extra: Sequence[ApiKey] = (),
+        rate: RateLimit | None = None,
+        *,
+        may_be_open: bool = True,
+    ) -> None:
         self._keys = keys
         self._extra = tuple(extra)
         self._rate = rate or RateLimit(0)
+        self._may_be_open = may_be_open and not self._extra and not len(keys)
 
     @property
     def is_open(self) -> bool:
         """Whether no key is needed."""
-        return not self._extra and not len(self._keys)
+        if self._may_be_open and len(self._keys):
+            self._may_be_open = False
+        return self._may_be_open
 
     def admit(self, request: HTTPConnection, scope: str) -> ApiKey | None:
         """Return the key of a request, if it has the scope; None where no key is needed.
@@ -56,16 +72,7 @@ class Gate:
         if self.is_open:
             self._rate.take(client)
             return None
-        secret = secret_of(request)
-        key = self._keys.find(secret, self._extra) if secret else self._of_session(request)
-        if key is None:
-            what = "the key is not valid" if secret else "a key is needed"
-            raise Problem(
-                401,
-                f"{what}; send one as 'Authorization: Bearer KEY' (nearsight keys add makes one)",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+        key = self._key_of(request)
         request.state.key_prefix = key.prefix
         self._rate.take(key.prefix)
         if not key.allows(scope):
@@ -76,6 +83,15 @@ class Gate:
                 code="insufficient_scope",
             )
         return key
+
+    def refusal(self, request: HTTPConnection) -> Problem | None:
+        """Return why a request is of somebody without a valid key; None if it is not, or none is needed."""
+        try:
+            if not self.is_open:
+                self._key_of(request)
+        except Problem as problem:
+            return problem
+        return None
 
     def session(self, secret: str) -> str:
         """Return the cookie of a new session for a key.
@@ -90,11 +106,24 @@ class Gate:
             raise Problem(401, "the key is not valid", code="invalid_api_key")
         return _signed(key, int(time.time()) + _SESSION_S)
 
+    def _key_of(self, request: HTTPConnection) -> ApiKey:
+        secret = secret_of(request)
+        key = self._keys.find(secret, self._extra) if secret else self._of_session(request)
+        if key is None:
+            what = "the key is not valid" if secret else "a key is needed"
+            raise Problem(
+                401,
+                f"{what}; send one as 'Authorization: Bearer KEY' (nearsight keys add makes one)",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return key
+
     def _of_session(self, request: HTTPConnection) -> ApiKey | None:
         cookie = request.cookies.get(COOKIE, "")
         prefix, _, rest = cookie.partition("/")
         expiry, _, _ = rest.partition("/")
-        if not expiry.isdigit() or int(expiry) < time.time():
+        if not _DIGITS.fullmatch(expiry) or int(expiry) < time.time():
             return None
         for key in (*self._keys.all(), *self._extra):
             if key.prefix == prefix and hmac.compare_digest(_signed(key, int(expiry)), cookie):

@@ -131,14 +131,20 @@ class Renderers:
     ----------
     by_path : mapping of str to Renderer
         For all other paths, a problem is RFC 9457.
+    public : callable
+        Takes the places of this machine out of what is told.
     """
 
-    def __init__(self, by_path: Mapping[str, Renderer] | None = None) -> None:
+    def __init__(
+        self, by_path: Mapping[str, Renderer] | None = None, public: Callable[[str], str] = str
+    ) -> None:
         self._by_path = dict(by_path or {})
+        self._public = public
 
     def response(self, problem: Problem, path: str) -> Response:
         """Return the answer to a request at a path."""
         renderer = self._by_path.get(path)
+        problem.detail = self._public(problem.detail)
         body = problem.document(path) if renderer is None else renderer(problem)
         media = "application/problem+json" if renderer is None else "application/json"
         content = without_passwords(orjson.dumps(body).decode())

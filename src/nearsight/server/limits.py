@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nearsight.server.errors import Problem, Renderers
 
 _MB = 2**20
+# What anybody may send: a key, or a request that is refused for want of one.
+_ANONYMOUS_BYTES = 2**16
 
 
 class BodyLimit:
@@ -24,13 +27,25 @@ class BodyLimit:
     max_bytes : int
     timeout_s : float
         From the first read to the last.
+    refuse_anonymous : callable, optional
+        Returns why somebody may not send much; None if he may. A route asks for a key only when the body has
+        been read and parsed, and in memory, JSON can be thirty times as large.
     """
 
-    def __init__(self, app: ASGIApp, renderers: Renderers, *, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        renderers: Renderers,
+        *,
+        max_bytes: int,
+        timeout_s: float,
+        refuse_anonymous: Callable[[HTTPConnection], Problem | None] | None = None,
+    ) -> None:
         self.app = app
         self._renderers = renderers
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
+        self._refuse_anonymous = refuse_anonymous
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -38,14 +53,16 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if length.isdigit() and int(length) > self._max_bytes:
-            await self._refuse(self._too_large(), scope, receive, send)
+        n_expected = int(length) if length.isdigit() else 0
+        if (problem := self._refusal(scope, n_expected)) is not None:
+            await self._refuse(problem, scope, receive, send)
             return
         n_bytes, deadline, is_done, has_begun = 0, 0.0, False, False
+        is_known = n_expected > _ANONYMOUS_BYTES
         refusal: Problem | None = None
 
         async def receive_limited() -> Message:
-            nonlocal n_bytes, deadline, is_done, refusal
+            nonlocal n_bytes, deadline, is_done, is_known, refusal
             if is_done:  # what follows is only whether the client has left
                 return await receive()
             deadline = deadline or time.monotonic() + self._timeout_s
@@ -56,9 +73,11 @@ class BodyLimit:
                 raise refusal from None
             n_bytes += len(message.get("body", b""))
             is_done = message["type"] != "http.request" or not message.get("more_body", False)
-            if n_bytes > self._max_bytes:
-                refusal = self._too_large()
-                raise refusal
+            if n_bytes > self._max_bytes or (n_bytes > _ANONYMOUS_BYTES and not is_known):
+                refusal = self._refusal(scope, n_bytes)
+                is_known = True
+                if refusal is not None:
+                    raise refusal
             return message
 
         async def send_unless_refused(message: Message) -> None:
@@ -75,6 +94,15 @@ class BodyLimit:
                 raise
         if refusal is not None and not has_begun:
             await self._refuse(refusal, scope, receive, send)
+
+    def _refusal(self, scope: Scope, n_bytes: int) -> Problem | None:
+        """Return why a body of so many bytes is refused."""
+        if self._refuse_anonymous is not None and n_bytes > _ANONYMOUS_BYTES:
+            problem = self._refuse_anonymous(HTTPConnection(scope))
+            if problem is not None:
+                problem.headers["Connection"] = "close"
+                return problem
+        return self._too_large() if n_bytes > self._max_bytes else None
 
     def _too_slow(self) -> Problem:
         return Problem(

@@ -29,6 +29,8 @@ from nearsight.services.keys import KeyStore, key_of
 from nearsight.services.made_models import MadeModels
 from nearsight.services.recommenders import RecommenderCache
 from nearsight.services.server_settings import ServerSettings
+from nearsight.services.shown_path import without_places
+from nearsight.store import is_directory, shown_uri
 
 _log = logging.getLogger("nearsight.server")
 _T = TypeVar("_T")
@@ -79,6 +81,7 @@ class Service:
                 f"one with "
                 f"nearsight keys add NAME --data {settings.data}"
             )
+        self._places = _places(settings)
         self.metrics = Metrics()
         #: Models that jobs made; they are served like those of the settings.
         self.made_models = MadeModels(self.data / "models")
@@ -89,7 +92,7 @@ class Service:
         self.limits = Limits(
             max_pixels=settings.max_pixels, max_bytes=settings.max_image_mb * _MB, max_seconds=10.0
         )
-        self.gate = Gate(keys, extra, RateLimit(settings.rate))
+        self.gate = Gate(keys, extra, RateLimit(settings.rate), may_be_open=settings.is_on_loopback)
         self.models = ModelPool(
             sources if sources is not None else _sources(settings, device, cache_dir),
             self.data,
@@ -123,6 +126,7 @@ class Service:
             self.metrics,
             memory_mb=settings.job_memory_mb,
             place=self.catalog.real_place,
+            public=self.public,
             on_done=self._add_made_models,
         )
         #: What every job is told of this machine.
@@ -135,6 +139,10 @@ class Service:
         self._why_not_ready = "the model is being loaded"
         self._since = time.time()
         self._closing: asyncio.Future[None] | None = None
+
+    def public(self, text: str) -> str:
+        """Return a text for clients: with names instead of where collections and folders lie."""
+        return without_places(text, self._places)
 
     async def in_thread(self, function: Callable[..., _T], *args: Any, **options: Any) -> _T:
         """Run something that blocks, outside of the event loop.
@@ -261,6 +269,18 @@ class Service:
         while True:
             await asyncio.sleep(_SWEEP_S)
             await self.in_thread(self.models.unload_idle)
+
+
+def _places(settings: ServerSettings) -> dict[str, str]:
+    """Return what clients call the places that errors of the library tell."""
+    data = Path(settings.data).absolute()
+    mounts = {
+        str(Path(place).absolute()) if is_directory(place) else shown_uri(place): alias
+        for alias, place in settings.pairs("mount").items()
+    }
+    roots = {str(Path(place).resolve()): alias for alias, place in settings.pairs("root").items()}
+    named = {place: alias for place, alias in {**roots, **mounts}.items() if place != "/"}
+    return {f"{data}/collections/": "", f"{data}/": "", **named}
 
 
 def _sources(settings: ServerSettings, device: str, cache_dir: Path | None) -> dict[str, ModelSource]:

@@ -1,6 +1,7 @@
 """Paths as clients of the service see them."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def shown_path(path: str, roots: Mapping[str, Path]) -> str:
         if Path(path).is_relative_to(root):
             return printable(f"{name}/{Path(path).relative_to(root).as_posix()}")
     return printable(Path(path).name)
+
+
+def without_places(text: str, places: Mapping[str, str]) -> str:
+    r"""Return a text with names instead of the places of this machine that it tells.
+
+    Examples
+    --------
+    >>> places = {"/srv/photos": "archive", "/srv/data/": ""}
+    >>> without_places("/srv/photos/a.jpg is gone; /srv/photos2 and /srv/data/shop stay", places)
+    'archive/a.jpg is gone; /srv/photos2 and shop stay'
+    """
+    for place in sorted(places, key=len, reverse=True):
+        end = "" if place.endswith("/") else r"(?![\w-])"
+        text = places[place].join(re.split(re.escape(place) + end, text))
+    return text
 
 
 def shown_folders(folders: Iterable[str], roots: Mapping[str, Path]) -> list[str]:

@@ -91,6 +91,14 @@ def test_an_upgrade_from_the_sample_to_the_rollback(client):
     assert client.service.catalog.open("photos").fingerprint == FakeBackend().spec.fingerprint
 
 
+def test_what_cannot_be_done_is_told_without_the_place_of_the_collection(client, tmp_path):
+    for what in ("commit", "abandon", "rollback"):
+        answer = client.post(f"{ROUTE}/upgrade/{what}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidParameterError")
+        assert "photos" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text
+
+
 def test_the_client_does_what_the_routes_do(client, monkeypatch):
     """Its requests go to the application in this process."""
 

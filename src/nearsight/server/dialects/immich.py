@@ -82,7 +82,7 @@ def create_app(service: Service) -> FastAPI:
     """Return the application of the listener."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = service
-    errors.install(app, Renderers())
+    errors.install(app, Renderers(public=service.public))
     app.include_router(router)
     return app
 
