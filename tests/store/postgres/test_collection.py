@@ -226,6 +226,70 @@ def test_nothing_is_lost_when_the_server_is_killed(uri, server, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_server_that_stays_away_takes_the_lock_with_it(uri, server, monkeypatch):
+    from nearsight.testing.stores import SCHEMA
+
+    monkeypatch.setattr(connections, "PAUSES_S", (0.01,))
+    store = create_store(uri, SCHEMA)
+    with store._lock:
+        server.kill()
+        with pytest.raises(StorageError, match="the server is away.*run the same command again"):
+            store.append(rows(["a"]))
+        server.start()
+        # Whoever goes on all the same has no lock, and gets it again only if nobody else has written.
+        open_store(uri).append(rows(["b"]))
+        with pytest.raises(StorageError, match="another process has written"):
+            store.append(rows(["c"]))
+
+    def write_while_it_is_killed():
+        with store._lock:
+            server.kill()
+            store.append(rows(["a"]))
+
+    try:
+        with pytest.raises(StorageError, match="the server is away"):
+            write_while_it_is_killed()
+    finally:
+        server.start()
+    with store._lock:
+        store.append(rows(["d"]))
+    assert ids_of(store) == ["b", "d"]
+
+
+@pytest.mark.slow
+def test_limits_of_the_server_on_time_neither_end_a_wait_nor_a_connection(uri):
+    from nearsight.testing.stores import SCHEMA
+
+    def limited(name, milliseconds):
+        return open_store(f"{uri}&options=-c%20{name}%3D{milliseconds}")
+
+    other = create_store(uri, SCHEMA)
+    store = limited("idle_session_timeout", 300)
+    time.sleep(1)
+    assert store.count() == 0
+    store = limited("statement_timeout", 1000)
+
+    def write():
+        with store._lock:
+            store.append(rows(["a"]))
+
+    with ThreadPoolExecutor(1) as pool:
+        with other._lock:
+            waiting = pool.submit(write)
+            time.sleep(2)
+        waiting.result()
+    assert ids_of(other) == ["a"]
+    with store._database.connection() as connection:
+        store._indexes._build(connection, "SELECT pg_sleep(1.5)")
+        # Elsewhere the limit holds, and a machine that has gone is noticed.
+        settings = {
+            name: connection.execute(f"SHOW {name}").fetchone()[0]
+            for name in ("statement_timeout", "tcp_keepalives_idle")
+        }
+    assert settings == {"statement_timeout": "1s", "tcp_keepalives_idle": "30"}
+
+
+@pytest.mark.slow
 def test_adding_searching_and_copying_go_on_when_the_server_is_killed(
     uri, server, photos, tmp_path, monkeypatch
 ):

@@ -42,8 +42,9 @@ _SILENCE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-# The server ends connections, or does not take any yet: 57P01 to 57P03; 08 is the connection itself.
-_AWAY_STATES = ("57P01", "57P02", "57P03", "08", "53300")
+# The server ends connections, or does not take any yet: 57P01 to 57P03; 57P05 of one that was idle for too
+# long; 08 is the connection itself.
+_AWAY_STATES = ("57P01", "57P02", "57P03", "57P05", "08", "53300")
 _REFUSED = ("28", "3D")
 _REFUSED_TEXTS = (
     "password",
@@ -53,9 +54,12 @@ _REFUSED_TEXTS = (
     "SSL",
     "certificate",
 )
-# What a filter and a search rely on, whatever the server's defaults; the extension may be in any schema.
+# What a filter and a search rely on, whatever the server's defaults; the extension may be in any schema. A
+# server that does not ask whether a machine is there keeps the lock of one that has gone for two hours.
 _SETUP = """
-SELECT set_config('standard_conforming_strings', 'on', false), set_config('TimeZone', 'UTC', false),
+SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false),
+       set_config('standard_conforming_strings', 'on', false), set_config('TimeZone', 'UTC', false),
        set_config('extra_float_digits', '3', false),
        set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''),
            (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -112,6 +116,9 @@ class ConnectionPool:
     @contextmanager
     def connection(self) -> Iterator[Any]:
         """Give a connection in autocommit mode to the block; errors become those of nearsight."""
+        if self.held.connection is None and self.held.renew is not None:
+            # The lock was lost with its connection: nothing is written without it.
+            self.held.renew(None)
         held = self.held.connection
         connection = held or self.take()
         try:
@@ -253,6 +260,20 @@ class ConnectionPool:
         if state in ("42501", "25006"):
             return StorageError(f"{shown}: permission was denied: {text}. Ask the owner of the database")
         return StorageError(f"{shown}: the server reports: {text}")
+
+
+@contextmanager
+def unhurried(connection: Any) -> Iterator[None]:
+    """Let the statements of the block take as long as they must, whatever limits the server has."""
+    connection.execute(
+        "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
+    )
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("RESET statement_timeout")
+            connection.execute("RESET lock_timeout")
 
 
 def _close_all(connections: list[Any]) -> None:

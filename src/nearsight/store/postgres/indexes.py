@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from nearsight.errors import StorageError
-from nearsight.store.postgres.connection import ConnectionPool
+from nearsight.store.postgres.connection import ConnectionPool, unhurried
 from nearsight.store.postgres.sql import TEXT, name_sql, type_sql
 from nearsight.store.postgres.tables import Tables, row_fields
 
@@ -109,8 +109,9 @@ class Indexes:
         self._database.retried(lambda connection: self._make(connection, schema))
 
         def clean(connection: Any) -> None:
-            for table in (self._tables.rows, self._tables.vectors, self._tables.binary):
-                connection.execute(f"VACUUM (ANALYZE) {table}")
+            with unhurried(connection):
+                for table in (self._tables.rows, self._tables.vectors, self._tables.binary):
+                    connection.execute(f"VACUUM (ANALYZE) {table}")
 
         self._database.retried(clean)
 
@@ -145,7 +146,8 @@ class Indexes:
         wanted = max(int(megabytes), min(_MAX_BUILD_MEMORY_MB, 64 + 2 * int(size)))
         connection.execute("SELECT set_config('maintenance_work_mem', %s, false)", (f"{wanted}MB",))
         try:
-            connection.execute(statement)
+            with unhurried(connection):
+                connection.execute(statement)
         finally:
             if not connection.closed:
                 connection.execute("RESET maintenance_work_mem")

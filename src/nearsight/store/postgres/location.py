@@ -14,7 +14,7 @@ from nearsight.settings import files_directory
 from nearsight.store.location import StoreCheck
 from nearsight.store.postgres.address import Address, parse_address
 from nearsight.store.postgres.checks import check_server
-from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError
+from nearsight.store.postgres.connection import ConnectionPool, LostConnectionError, unhurried
 from nearsight.store.postgres.sql import name_sql
 from nearsight.store.postgres.store import PostgresStore
 from nearsight.store.postgres.tables import Tables
@@ -270,6 +270,8 @@ class CollectionLock:
         if state.depth == 0:
             connection = state.connection
             state.connection, state.versions, state.renew = None, {}, None
+            if connection is None:  # it was lost, and the server did not come back
+                return
             # The server gives up the lock when the connection ends.
             with suppress(StorageError), self._database.translated(connection):
                 connection.execute("SELECT pg_advisory_unlock(%s)", (self._key,))
@@ -281,7 +283,7 @@ class CollectionLock:
             connection = self._database.take()
             try:
                 with self._database.translated(connection):
-                    connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
+                    self._take(connection)
                     state.versions = self._versions(connection)
                 state.connection, state.renew = connection, self.renew
             except LostConnectionError:
@@ -289,6 +291,12 @@ class CollectionLock:
             except BaseException:
                 connection.close()
                 raise
+
+    def _take(self, connection: Any) -> None:
+        [is_taken] = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
+        if not is_taken:
+            with unhurried(connection):
+                connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
 
     def _versions(self, connection: Any, but: uuid.UUID | None = None) -> dict[int, int]:
         """Return the versions of the collection's stores; a write of one's own is not counted."""
