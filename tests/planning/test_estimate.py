@@ -8,6 +8,7 @@ import pytest
 
 from nearsight.collection import schema
 from nearsight.errors import InvalidParameterError
+from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.planning import Needs, Sample, estimate, measure
 from nearsight.store import create_store
 from nearsight.store.memory import accelerators, build, cache
@@ -143,6 +144,22 @@ def test_the_memory_of_a_search_is_that_of_what_is_held(max_held, tmp_path, monk
     assert formulas.held_bytes(n, dim) == pytest.approx(n_bytes, rel=0.3)
     assert isinstance(part.vectors, FileVectors) == (max_held < n * dim)
     memory.close()
+
+
+def test_images_of_another_size_than_those_measured_take_as_much_longer() -> None:
+    sample = Sample(n_images=9, megapixels=2.0, decoded_per_core=45.0, network_per_core=100.0)
+
+    same, larger = (estimate(Needs(1000, 512, megapixels=size), sample)[0] for size in (2.0, 12.0))
+    assert (same.name, same.value, same.basis) == ("decoding", 45.0, "measured")
+    # Half of 30, as those of two megapixels took twice as long here as the formula says.
+    assert (larger.name, larger.value, larger.basis) == ("decoding", 15.0, "scaled")
+    assert "45 of these images of 2 megapixels" in larger.rule
+
+
+def test_networks_that_were_measured_go_by_the_names_that_models_have() -> None:
+    assert set(formulas._EMBEDDED) <= {"efficientnet-lite0", *(model.name for model in KNOWN_MODELS)}
+    plan = values(Needs(10**6, 512, model="clip-vit-base-patch32", megapixels=0.3, cores=256, gpus=1))
+    assert plan["embedding rate"] == pytest.approx(0.85 * 33_000, rel=1e-3)
 
 
 def test_more_or_larger_images_never_take_less() -> None:

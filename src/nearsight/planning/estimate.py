@@ -13,8 +13,9 @@ Basis = Literal["measured", "scaled", "published"]
 
 # JPEGs that a core decodes in a second, by megapixels: 640x480, 1600x1200, 4000x3000, with reduced decoding.
 _DECODED = ((0.3, 178.0), (2.0, 90.0), (12.0, 30.0))
+_DECODED_RULE = "178, 90 and 30 for JPEGs of 0.3, 2 and 12 megapixels"
 # Images per second of a network in float16 on one H100.
-_EMBEDDED = {"efficientnet-lite0": 21_500.0, "clip-vit-b32": 33_000.0}
+_EMBEDDED = {"efficientnet-lite0": 21_500.0, "clip-vit-base-patch32": 33_000.0}
 _EMBEDDED_BY_LARGE_NETWORK = 2_500.0
 # Of a run: the slowest process, the last units, the start.
 _EFFICIENCY = 0.85
@@ -139,8 +140,11 @@ def _embedding(needs: Needs, sample: Sample) -> list[Line]:
     lines = [decode_line]
     if needs.gpus:
         network = _EMBEDDED.get(needs.model.partition("#")[0], _EMBEDDED_BY_LARGE_NETWORK)
+        whose = "" if network in _EMBEDDED.values() else ", of CLIP ViT-L/14"
         rate = min(needs.cores * decode, needs.gpus * network)
-        lines.append(_line("network", network, "images/s per GPU", "published", "float16 on one H100"))
+        lines.append(
+            _line("network", network, "images/s per GPU", "published", f"float16 on one H100{whose}")
+        )
         rule = f"{_EFFICIENCY} x the lesser of cores x decoding and GPUs x network"
     elif sample.network_per_core is not None:
         network = sample.network_per_core
@@ -180,17 +184,32 @@ def _embedding(needs: Needs, sample: Sample) -> list[Line]:
 
 
 def _decoding(needs: Needs, sample: Sample) -> tuple[float, Line]:
-    if sample.decoded_per_core is not None:
-        rate = sample.decoded_per_core
-        return rate, _line("decoding", rate, "images/s per core", "measured", "on these images")
+    basis: Basis = "scaled"
+    rate, rule = _decoded(needs.megapixels), f"{_DECODED_RULE}, between them in proportion"
+    if (measured := sample.decoded_per_core) is not None:
+        size = sample.megapixels or needs.megapixels
+        if size == needs.megapixels:
+            rate, basis, rule = measured, "measured", "on these images"
+        else:  # those to come are larger or smaller than those that were measured
+            rate *= measured / _decoded(size)
+            rule = f"{measured:.4g} of these images of {size:.2g} megapixels, as of {_DECODED_RULE}"
+    return rate, _line("decoding", rate, "images/s per core", basis, rule)
+
+
+def _decoded(megapixels: float) -> float:
+    """Return how many JPEGs of a size a core decodes in a second.
+
+    Examples
+    --------
+    >>> [round(_decoded(size)) for size in (0.1, 2.0, 12.0, 48.0)]
+    [178, 90, 30, 13]
+    """
     sizes, rates = np.log(np.array(_DECODED)).T
     # np.interp would hold the ends; larger images take longer in proportion.
     slope = (rates[-1] - rates[-2]) / (sizes[-1] - sizes[-2])
-    size = math.log(needs.megapixels)
+    size = math.log(megapixels)
     beyond = max(0.0, size - float(sizes[-1])) * float(slope)
-    rate = math.exp(float(np.interp(size, sizes, rates)) + beyond)
-    rule = "178, 90 and 30 for JPEGs of 0.3, 2 and 12 megapixels, between them in proportion"
-    return rate, _line("decoding", rate, "images/s per core", "scaled", rule)
+    return math.exp(float(np.interp(size, sizes, rates)) + beyond)
 
 
 def _disk(needs: Needs, sample: Sample) -> list[Line]:
