@@ -1,5 +1,7 @@
 """Search among rows in memory, against numpy on all of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -163,6 +165,19 @@ def test_masks_are_kept_for_the_last_filters():
     for number in range(40):
         assert own.mask(parse(f"number = {number}", FIELDS)).tolist().count(True) == 1
     assert len(own._masks) <= rows._N_MASKS
+
+
+def test_a_mask_that_another_thread_takes_out_is_made_again():
+    class Fleeting(dict):
+        def __contains__(self, key):
+            """Be asked, and have the key taken out before it is used."""
+            is_there = super().__contains__(key)
+            self.pop(key, None)
+            return is_there
+
+    made = replace(Rows.of(Part.of(table(range(3)), draw(3, 0))), _masks=Fleeting())
+    for _ in range(2):
+        assert made.mask(parse("number < 2", FIELDS)).tolist() == [True, True, False]
 
 
 def test_new_columns_hold_nothing():

@@ -4,6 +4,7 @@ Objects are never changed: a change makes a new one, so that a search in another
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate, repeat
 from typing import Any, Protocol
@@ -249,15 +250,15 @@ class Rows:
         """Return which rows are alive and match; None if only the engine can say."""
         if where is None:
             return self.alive
-        if where not in self._masks:
-            parts = [matching_rows(where, part.table) for part in (self.base, self.recent)]
-            known = [part for part in parts if part is not None]
-            for oldest in list(self._masks)[: len(self._masks) + 1 - _N_MASKS]:
-                self._masks.pop(oldest, None)
-            mask = np.concatenate(known) & self.alive if len(known) == len(parts) else None
-            self._masks[where] = mask
-            return mask
-        return self._masks[where]
+        with suppress(KeyError):  # no look before: another thread may take it out meanwhile
+            return self._masks[where]
+        parts = [matching_rows(where, part.table) for part in (self.base, self.recent)]
+        known = [part for part in parts if part is not None]
+        for oldest in list(self._masks)[: len(self._masks) + 1 - _N_MASKS]:
+            self._masks.pop(oldest, None)
+        mask = np.concatenate(known) & self.alive if len(known) == len(parts) else None
+        self._masks[where] = mask
+        return mask
 
     def take(self, positions: _Positions, columns: Sequence[str]) -> pa.Table:
         """Return columns of rows in the order of positions; ``vector`` is one of them."""
