@@ -13,6 +13,7 @@ from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, requi
 
 from nearsight.collection import Collection
 from nearsight.distributed import Committer, JobFolder, claims, failures, plan_again, status
+from nearsight.distributed import worker as worker_module
 from nearsight.distributed.claims import Claim, put_claim
 from nearsight.distributed.job_files import BucketFiles, open_files
 from nearsight.errors import InvalidParameterError, StorageError
@@ -72,6 +73,30 @@ def test_a_claim_of_another_machine_dies_when_it_gives_no_sign(files, monkeypatc
     monkeypatch.setattr(claims, "STALE_S", 60.0)
     claim.end()
     assert not claim.is_alive()
+
+
+def claimed_by_namesake(files, monkeypatch, unit: str) -> Claim:
+    """Return the claim of a container of this machine's name, none of whose processes is seen here."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", lambda path: "pid:[1]")
+        patch.setattr(os, "getpid", lambda: 2**30)
+        claim = put_claim(files, "units/", unit, None)
+    assert claim is not None
+    return claim
+
+
+def test_a_container_of_the_same_name_is_not_taken_for_dead(files, monkeypatch) -> None:
+    claim = claimed_by_namesake(files, monkeypatch, "000001")
+    assert claim.is_alive()
+    monkeypatch.setattr(claims, "STALE_S", -60.0)
+    assert not claim.is_alive()
+
+
+def test_a_container_that_was_started_again_waits_for_its_own_unit(job, fake_worker, monkeypatch) -> None:
+    claimed_by_namesake(job.files, monkeypatch, "000003")
+    monkeypatch.setattr(worker_module, "_SECONDS_TO_WAIT", 0.05)
+    monkeypatch.setattr(claims, "STALE_S", 3.0)
+    assert fake_worker(job).units == 7
 
 
 def test_a_job_in_a_bucket_from_plan_to_retry(tmp_path: Path, photos: Path, fake_worker) -> None:

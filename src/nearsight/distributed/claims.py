@@ -6,10 +6,11 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nearsight.distributed.job_files import JobFiles
 
@@ -50,12 +51,23 @@ class Claim:
         """
         try:
             facts = json.loads(self.files.read(self.name))
-            if facts.get("host") == socket.gethostname():
+            if facts.get("host") == socket.gethostname() and _is_seen_here(facts):
                 started = _started(facts["pid"])
                 return started is not None and bool(started == facts["started"])
             return bool(facts) and self.files.now_s() - self.files.modified_s(self.name) < STALE_S
         except (OSError, ValueError):
             return False
+
+    def is_of_namesake(self) -> bool:
+        """Whether another machine or container of this one's name made it.
+
+        That may be what this one was before it was started again, of which nothing is heard any more.
+        """
+        try:
+            facts = json.loads(self.files.read(self.name))
+        except (OSError, ValueError):
+            return False
+        return facts.get("host") == socket.gethostname() and not _is_seen_here(facts)
 
     def beat(self) -> None:
         """Show that the process lives."""
@@ -78,6 +90,7 @@ def put_claim(files: JobFiles, folder: str, subject: str, last: Claim | None) ->
     pid = os.getpid()
     facts = {
         "host": socket.gethostname(),
+        "machine": _machine(),
         "pid": pid,
         "started": _started(pid),
         "token": secrets.token_hex(8),
@@ -112,6 +125,23 @@ def beating(claim: Claim) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
+
+
+def _machine() -> str:
+    """Return what no other machine or container has: within it, the number of a process means something.
+
+    Machines that were cloned have one name, and so have containers that use the network of their machine.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - it is no path
+    except OSError:
+        return ""
+
+
+def _is_seen_here(facts: Mapping[str, Any]) -> bool:
+    """Whether a claim was made where this process sees who works; earlier versions did not note where."""
+    return bool(facts.get("machine", own := _machine()) == own)
 
 
 def _started(pid: int) -> str | None:

@@ -28,6 +28,8 @@ from nearsight.progress import bar
 _ROWS_PER_BATCH = 4096
 # After so many attempts that ended without a word, the images of a unit count as failed.
 _MAX_ATTEMPTS = 5
+# Between two looks whether another machine of the same name still gives signs.
+_SECONDS_TO_WAIT = 5.0
 # A unit of so many images or more of which none can be read is tried again: the disk may be missing here.
 _MIN_SUSPICIOUS = 16
 
@@ -146,14 +148,18 @@ class Worker:
         return unit.number % self._n_shares == self._share
 
     def _next(self, units: list[Unit]) -> tuple[Unit, Claim] | None:
-        done, claims = self._folder.records(), self._folder.claims()
-        for unit in units:
-            last = claims.get(unit.number)
-            if unit.number in done or (last is not None and last.is_alive()):
-                continue
-            if (claim := self._folder.claim(unit.number, last)) is not None:
-                return unit, claim
-        return None
+        while True:
+            done, claims = self._folder.records(), self._folder.claims()
+            left = [(unit, claims.get(unit.number)) for unit in units if unit.number not in done]
+            for unit, last in left:
+                if last is not None and last.is_alive():
+                    continue
+                if (claim := self._folder.claim(unit.number, last)) is not None:
+                    return unit, claim
+            if not any(last is not None and last.is_of_namesake() for _, last in left):
+                return None
+            # It may be this one's own, of before it was killed and started again: only time tells.
+            time.sleep(_SECONDS_TO_WAIT)
 
     def embed(self, unit: Unit, claim: Claim, *, told: Told | None = None) -> Record | None:
         """Embed one unit that was claimed; return its record, or None if another process was first.
