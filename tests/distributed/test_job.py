@@ -194,6 +194,53 @@ def test_units_of_shards_tables_and_globs(tmp_path: Path, photos: Path, fake_wor
     assert gone.path == str(tmp_path / "gone.png")
 
 
+def test_rows_of_a_table_that_name_no_file_fail_alone(tmp_path: Path, photos: Path, fake_worker) -> None:
+    # Beside the table, where nobody asked for it.
+    save(tmp_path / "other.png", 900)
+    names = ["photos/001.png", None, "", "x" * 300 + ".png", "photos/002.png"]
+    pq.write_table(pa.table({"path": pa.array(names)}), tmp_path / "list.parquet", row_group_size=2)
+    job = planned(tmp_path, [str(tmp_path / "list.parquet")])
+    report = fake_worker(job)
+    assert (report.images, report.rows, report.failed) == (5, 2, 3)
+    commit(job)
+    assert sorted(Path(item.path).name for item in Collection.open(job.job.collection).items()) == [
+        "001.png",
+        "002.png",
+    ]
+    empty = [f"{tmp_path / 'list.parquet'}, row {row} (empty)" for row in (2, 3)]
+    before = failures(job)
+    assert [failure.path for failure in before] == [*empty, str(tmp_path / names[3])]
+    assert before[0].reason == "names no image"
+    assert plan_again(job) == 3
+    assert fake_worker(job).failed == 3
+    assert failures(job) == before
+
+
+def test_the_password_of_the_collection_is_not_in_the_job(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, shown = (f"postgres://{user}@db/shop?collection=photos" for user in ("ann:secret", "ann"))
+    job = JobFolder(tmp_path / "job")
+
+    def plan_for(uri: str) -> None:
+        plan(job, [str(photos)], uri, lambda: Collection.create(tmp_path / "c", model=FakeBackend()))
+
+    plan_for(uri)
+    assert unit_jobs.job_facts(job)["collection"] == shown
+    assert b"secret" not in Path(job.uri, "plan.parquet").read_bytes()
+    # Who has another password, or none, goes on with the same job.
+    plan_for(uri.replace("secret", "other"))
+    plan_for(shown)
+    with pytest.raises(InvalidParameterError, match="ann@db/shop.*ann@db/toys") as refused:
+        plan_for(uri.replace("shop", "toys"))
+    assert "secret" not in str(refused.value)
+    opened: list[str] = []
+    monkeypatch.setattr(Collection, "open", lambda place, **_: opened.append(place))
+    for given in (uri, str(tmp_path), None):
+        unit_jobs.open_target(job, given)
+    assert opened == [uri, shown, shown]
+
+
 def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> None:
     digests = [unit.digest for unit in job.units()]
     save(photos / "new.png", 77)

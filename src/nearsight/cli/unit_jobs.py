@@ -49,13 +49,15 @@ def index_units(
     folder = unit_jobs.planned_job(directory, run.collection, paths, **new, **finding, **places)
     if ray:
         report = unit_jobs.work_with_ray(
-            folder, **ray, **working, device=run.device, cache_dir=run.settings.cache_dir, progress=progress
+            folder, **ray, **working, **places, uri=run.collection, progress=progress
         )
     else:
         options = {"share": share, "n_shares": n_shares, **working, **places}
         report = asdict(unit_jobs.work(folder, **options, progress=progress))
     if units is None and not ray:
-        facts = unit_jobs.commit(folder, cache_dir=run.settings.cache_dir, progress=progress)
+        facts = unit_jobs.commit(
+            folder, uri=run.collection, cache_dir=run.settings.cache_dir, progress=progress
+        )
     else:
         facts = unit_jobs.job_facts(folder)
     rate = round(report["images"] / report["seconds"], 1) if report["seconds"] else 0.0

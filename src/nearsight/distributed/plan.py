@@ -28,6 +28,7 @@ from nearsight.images.limits import stamp_of
 from nearsight.images.path_encoding import is_shard_name, is_url
 from nearsight.images.remote import remote_stat
 from nearsight.object_storage.driver import url_to_fs
+from nearsight.store import shown_uri
 
 # Units whose paths share a file; the file's own directory is read whole by whoever opens it.
 _UNITS_PER_FILE = 256
@@ -74,7 +75,8 @@ def plan(
     """
     exclusions, skipped = exclusions or Exclusions(), Counter[str]()
     job = JobFacts(
-        collection=uri if is_url(uri) else os.path.abspath(uri),
+        # Without its password: the folder's files are read by whoever sees them.
+        collection=shown_uri(uri) if is_url(uri) else os.path.abspath(uri),
         model="",
         fingerprint={},
         inputs=tuple(path if is_url(path) else os.path.abspath(path) for path in inputs),
@@ -123,7 +125,7 @@ def _write(planner: "_Planner") -> None:
 
 
 def _require_same(folder: JobFolder, job: JobFacts, *others: str) -> None:
-    theirs = folder.job
+    theirs = replace(folder.job, collection=shown_uri(folder.job.collection))
     for name in ("inputs", "collection", "exclude", "include_hidden", "allow_remote", "limits", *others):
         if getattr(theirs, name) != getattr(job, name):
             raise InvalidParameterError(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +21,8 @@ FORMAT = 1
 #: Images of a unit, unless another number is asked for: minutes of work, and 50 MB of rows.
 UNIT_IMAGES = 4096
 _FACTS = b"nearsight job"
+# The end of what stands for a row that names nothing.
+_EMPTY = " (empty)"
 # Columns of a table of images that may name them, the first that there is.
 _NAME_COLUMNS = ("path", "url", "key", "image", "file", "filename", "image_path", "image_url")
 
@@ -65,7 +68,7 @@ class JobFacts:
     Attributes
     ----------
     collection : str
-        Where the rows go.
+        Where the rows go, without a password; earlier versions wrote it, too.
     model : str
         Name of the model.
     fingerprint : dict
@@ -172,7 +175,7 @@ def open_source(source: str, files: JobFiles) -> Any:
 
 
 def names_of(unit: Unit, files: JobFiles) -> list[str]:
-    """Return what a unit names: a shard, or the images of its rows.
+    """Return what a unit names: a shard, or the images of its rows; for an empty row, which one it is.
 
     Raises
     ------
@@ -191,12 +194,14 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
             f"{unit.source}: the images of unit {unit.number} cannot be listed: {error}"
         ) from error
     texts = names.slice(unit.start, unit.n_images).to_pylist()
-    base = (
-        str(Path(decode_path(unit.source)).parent)
-        if _is_users(unit.source) and not is_url(unit.source)
-        else ""
-    )
-    return [absolute(decode_path(text or ""), base) for text in texts]
+    source = decode_path(unit.source)
+    base = str(Path(source).parent) if _is_users(unit.source) and not is_url(unit.source) else ""
+    first = 1 + unit.start + sum(file.metadata.row_group(part).num_rows for part in range(unit.part))
+    return [
+        # Without a name, it would be the folder itself, with all that is in it.
+        absolute(decode_path(text), base) if text else f"{source}, row {row}{_EMPTY}"
+        for row, text in enumerate(texts, first)
+    ]
 
 
 def sources_of(unit: Unit, job: JobFacts, files: JobFiles) -> Iterator[ImageSource | ImageFailure]:
@@ -204,7 +209,10 @@ def sources_of(unit: Unit, job: JobFacts, files: JobFiles) -> Iterator[ImageSour
     # What a listing names was chosen when it was made; in a shard, the choice is still open.
     exclusions = job.exclusions if unit.kind == "tar" else Exclusions(include_hidden=True)
     for name in names_of(unit, files):
-        if Path(name).is_file() and not is_shard_name(name):
+        if name.endswith(_EMPTY):
+            yield ImageFailure(name, "names no image")
+        # Unlike that of Path, it does not raise for a name that is too long, or in a folder that is closed.
+        elif os.path.isfile(name) and not is_shard_name(name):  # noqa: PTH113
             yield FileSource(name, name)
         else:
             yield from find(name, allow_remote=job.allow_remote, exclusions=exclusions)

@@ -25,6 +25,7 @@ from nearsight.images import Exclusions, Limits
 from nearsight.images.path_encoding import absolute
 from nearsight.progress import bar
 from nearsight.services.collections import open_or_create
+from nearsight.store import shown_uri
 
 _SHARE = re.compile(r"(\d+)/(\d+)\Z")
 _SECONDS_BETWEEN_COMMITS = 30.0
@@ -127,6 +128,7 @@ def work_with_ray(
     folder: JobFolder,
     address: str,
     *,
+    uri: str | None = None,
     cache_dir: Path | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -138,7 +140,7 @@ def work_with_ray(
     folder : JobFolder
     address : str
         See `distributed.ray.run`, which has the other options, too.
-    cache_dir, progress
+    uri, cache_dir, progress
         See `commit`.
 
     Returns
@@ -148,7 +150,7 @@ def work_with_ray(
     """
     from nearsight.distributed import ray
 
-    committer = Committer(folder, open_target(folder, cache_dir))
+    committer = Committer(folder, open_target(folder, uri, cache_dir))
     with _ended_by_sigterm(), bar("embedding images", folder.n_waiting(), progress=progress) as shown:
         return asdict(ray.run(folder, committer, address, told=shown.update, **options))
 
@@ -156,6 +158,7 @@ def work_with_ray(
 def commit(
     folder: JobFolder,
     *,
+    uri: str | None = None,
     until_complete: bool = False,
     cache_dir: Path | None = None,
     progress: bool | None = None,
@@ -165,6 +168,8 @@ def commit(
     Parameters
     ----------
     folder : JobFolder
+    uri : str, optional
+        A collection: if it is the job's, it is opened by this URI, which may have its password.
     until_complete : bool, default False
         Whether to go on until all units of the job are in it.
     cache_dir : Path, optional
@@ -177,7 +182,7 @@ def commit(
     dict
         The number of ``units`` that were added and of ``rows`` that are new, and what `job_facts` returns.
     """
-    committer = Committer(folder, open_target(folder, cache_dir))
+    committer = Committer(folder, open_target(folder, uri, cache_dir))
     units = rows = 0
     before = status(folder)
     with bar("adding images to the collection", before.images, progress=progress) as shown:
@@ -191,10 +196,13 @@ def commit(
     return {"units_added": units, "rows_added": rows, **job_facts(folder)}
 
 
-def open_target(folder: JobFolder, cache_dir: Path | None = None) -> Collection:
-    """Open the collection of a job."""
+def open_target(folder: JobFolder, uri: str | None = None, cache_dir: Path | None = None) -> Collection:
+    """Open the collection of a job; see `commit`."""
+    place = folder.job.collection
+    if uri is not None and shown_uri(absolute(uri)) == shown_uri(place):
+        place = absolute(uri)
     try:
-        return Collection.open(folder.job.collection, cache_dir=cache_dir, in_memory=False)
+        return Collection.open(place, cache_dir=cache_dir, in_memory=False)
     except CollectionNotFoundError as error:
         raise CollectionNotFoundError(
             f"{error} The job {folder.uri} is for that collection: restore it, or index with another --job"
@@ -205,7 +213,7 @@ def job_facts(folder: JobFolder) -> dict[str, Any]:
     """Return how far a job is, as plain data."""
     return {
         "job": folder.uri,
-        "collection": folder.job.collection,
+        "collection": shown_uri(folder.job.collection),
         "model": folder.job.model,
         **asdict(status(folder)),
     }

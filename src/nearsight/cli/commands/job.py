@@ -157,8 +157,9 @@ def own(
     """Show or commit a job of units; list the service's jobs.
 
     A job of units is a folder that `nearsight index --job DIR` makes. Any process may commit it, as often as
-    it likes and while others work: each image comes into the collection once. The jobs of the service have
-    an id; list, show, follow, cancel and resume are for those.
+    it likes and while others work: each image comes into the collection once. A job keeps no password: if
+    the URI of the collection has one, give it to --commit with -c. The jobs of the service have an id; list,
+    show, follow, cancel and resume are for those.
     """
     if directory is None:
         context = click.get_current_context()
@@ -179,6 +180,7 @@ def own(
         run.if_interrupted = "what was committed is saved, and the same command continues from there"
         facts = unit_jobs.commit(
             folder,
+            uri=run.collection,
             until_complete=wait,
             cache_dir=run.settings.cache_dir,
             progress=run.console.progress,
