@@ -82,5 +82,7 @@ class TestGsLocation(LocationTests):
         return f"{self.folder}/{directory.name}"
 
     def unreachable_uri(self, directory):
+        # So soon one that never answered is given up.
+        self.patch.setattr("nearsight.object_storage.bucket.FIRST_ANSWER_S", 1.0)
         self.patch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
         return f"gs://photos/{directory.name}"

@@ -31,6 +31,7 @@ class TestObjectLocation(LocationTests):
     @pytest.fixture(autouse=True)
     def _bucket(self, uri, monkeypatch):
         self.folder, _, self.endpoint = uri.partition("?")
+        self.patch = monkeypatch
         # So soon a killed process is taken for dead.
         monkeypatch.setattr("nearsight.object_storage.lease.TTL_S", 2.0)
 
@@ -38,4 +39,6 @@ class TestObjectLocation(LocationTests):
         return f"{self.folder}/{directory.name}?{self.endpoint}"
 
     def unreachable_uri(self, directory):
+        # So soon one that never answered is given up.
+        self.patch.setattr("nearsight.object_storage.bucket.FIRST_ANSWER_S", 1.0)
         return f"{self.folder}?endpoint=http://127.0.0.1:1"
