@@ -26,6 +26,7 @@ from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
 from nearsight.estimators.conformal import tail_alarms, tail_p_values
 from nearsight.images.path_encoding import absolute
+from nearsight.parameters import require_number
 from nearsight.progress import steps
 from nearsight.text_format import ShortRepr, count
 
@@ -146,6 +147,7 @@ def audit(
     -----
     Memory: the vectors, 4 bytes a number. No image file is opened. Nothing is changed.
     """
+    require_number("false_alarm_rate", false_alarm_rate)
     if good is None:
         limits = QualityLimits.shipped(false_alarm_rate)
     else:

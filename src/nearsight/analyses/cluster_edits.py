@@ -13,6 +13,7 @@ from nearsight.analyses.groups import describe_groups
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import similarity_blocks
+from nearsight.parameters import require_whole
 
 NOISE = -1
 #: Edits that can be undone.
@@ -123,6 +124,7 @@ def split_cluster(
         There is no such cluster, or it has fewer images than parts.
     """
     cluster = _cluster(clustering, id)
+    require_whole("k", k, optional=True)
     if (k is not None and k < 2) or len(cluster.ids) < (k or 2):
         raise InvalidParameterError(
             f"{_title(cluster)} with {_count(cluster.ids)} cannot be split into {k or 2} parts; there must be"

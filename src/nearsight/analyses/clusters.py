@@ -18,6 +18,7 @@ from nearsight.collection.arrays import batch_vectors, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
+from nearsight.parameters import require_whole
 from nearsight.progress import bar, steps
 from nearsight.text_format import ShortRepr
 
@@ -86,8 +87,7 @@ class Clustering(ShortRepr):
         InvalidParameterError
             `n` is less than 1.
         """
-        if n < 1:
-            raise InvalidParameterError(f"n is {n}; it must be at least 1")
+        require_whole("n", n)
         k = len(self.clusters)
         parts: dict[int, list[int]] = {i: [i] for i in range(k)}
         for node, (a, b, _, _) in enumerate(self.tree[: max(k - n, 0)], k):
@@ -300,6 +300,7 @@ def cluster(
     """
     from nearsight.estimators.clustering import merge_tree
 
+    require_whole("k", k, optional=True)
     algorithm = algorithm or ("density" if k is None else "kmeans")
     if algorithm not in ("density", "kmeans"):
         raise InvalidParameterError(f"there is no algorithm {algorithm!r}; there are density and kmeans")

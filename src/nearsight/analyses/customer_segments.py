@@ -19,6 +19,7 @@ from nearsight.estimators.customer_segments import (
     SpreadScale,
 )
 from nearsight.models import Fingerprint
+from nearsight.parameters import require_whole
 from nearsight.progress import steps
 
 _KIND, _FORMAT = "segmentation", 1
@@ -203,6 +204,7 @@ def segment_customers(
     lines = _read_lines(collection, images)
     X = collection.vectors(lines.ids)
     vectors = CustomerVectors.from_images(X[lines.rows], lines.customers, lines.weights)
+    require_whole("k", k, optional=True)
     if k is not None and k > len(vectors.names):
         raise InvalidParameterError(
             f"k is {k}, and there are {len(vectors.names)} customers with an image; ask for at most"

@@ -19,6 +19,7 @@ from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates, PairVerifier, pair_cosines
 from nearsight.parallel import WorkerPool
+from nearsight.parameters import require_whole
 from nearsight.progress import steps
 from nearsight.verification import dense
 
@@ -194,6 +195,7 @@ def _find(
     **parameters: Any,
 ) -> tuple[Duplicates, NearDuplicates]:
     """Propose, verify and group; `identical` are the items that lie in several files."""
+    require_whole("n_threads", n_threads, least=0, optional=True)
     n_threads = n_threads or cpu_count()
     estimator = NearDuplicates(
         threshold=dense.MATCH_AGREEMENT,

@@ -16,7 +16,7 @@ from nearsight.analyses.classification import (
 )
 from nearsight.analyses.labeled_images import labels_by_key, read_labeled
 from nearsight.collection import Collection
-from nearsight.errors import InvalidParameterError
+from nearsight.parameters import require_whole
 
 if TYPE_CHECKING:
     from nearsight.estimators.classification import HeldOut
@@ -95,8 +95,7 @@ def next_images(
     FingerprintMismatchError
         The classifier was fitted on vectors of another model.
     """
-    if n < 1:
-        raise InvalidParameterError(f"n is {n}; it must be at least 1")
+    require_whole("n", n)
     classifier = classifier_if_any(collection, file)
     where = unlabeled(collection, key)
     labeled = set(labels_by_key(collection, key)) if where else set()

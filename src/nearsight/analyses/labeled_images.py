@@ -15,6 +15,7 @@ from nearsight.embedder import Embedded, Embedder
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Limits, find
 from nearsight.images.path_encoding import is_url
+from nearsight.parameters import require_whole
 from nearsight.text_format import nfc
 
 #: What folders of a split are called, and what is meant.
@@ -217,8 +218,7 @@ def examples_of(labels: Mapping[str, str], examples_per_class: int | None, rando
     """Return the names of all labeled images, or of some of each class."""
     if examples_per_class is None:
         return list(labels)
-    if examples_per_class < 1:
-        raise InvalidParameterError(f"examples_per_class is {examples_per_class}; it must be at least 1")
+    require_whole("examples_per_class", examples_per_class)
     rng = np.random.default_rng(random_state)
     names_by_label: dict[str, list[str]] = {}
     for name in sorted(labels):

@@ -7,8 +7,8 @@ import numpy as np
 
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import batch_vectors, items_by_id, sample_vectors
-from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import knn_distances
+from nearsight.parameters import require_whole
 
 _MAX_REFERENCE_IMAGES = 5000
 
@@ -64,8 +64,7 @@ def outliers(
     Time: 5,000 dot products an image. Memory does not grow with the collection. A single image has a distance
     of 0, and so have identical ones.
     """
-    if k < 1:
-        raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    require_whole("k", k)
     reference = sample_vectors(collection, _MAX_REFERENCE_IMAGES, where=where, random_state=random_state)
     reference_rows = {id: row for row, id in enumerate(reference.ids)}
     most_unusual: list[tuple[float, str]] = []

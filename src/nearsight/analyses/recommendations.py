@@ -22,6 +22,7 @@ from nearsight.collection import Collection
 from nearsight.collection.arrays import image_lookup, read_vectors
 from nearsight.errors import InvalidParameterError, UnknownIdError
 from nearsight.models import Fingerprint
+from nearsight.parameters import require_whole
 from nearsight.progress import steps
 
 if TYPE_CHECKING:
@@ -378,8 +379,7 @@ def recommend(
         return fitted.recommend(
             ids, k=k, where=where, diversity=diversity, include_new_items=include_new_items
         )
-    if k < 1:
-        raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    require_whole("k", k)
     history = list(dict.fromkeys(collection.get(id).id for id in _as_list(ids)))
     n_candidates = k * _CANDIDATES_PER_ITEM
     # The highest similarity of each candidate, and the image of the history that it is similar to.
@@ -424,8 +424,7 @@ def recommend_similar(
     """
     from nearsight.estimators.recommendation import Reason, diversify
 
-    if k < 1:
-        raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    require_whole("k", k)
     if not ids:
         return []
     n_candidates = k * _CANDIDATES_PER_ITEM

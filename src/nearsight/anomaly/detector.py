@@ -23,6 +23,7 @@ from nearsight.estimators.conformal import Threshold
 from nearsight.images import ImageSource, Limits, decode, find
 from nearsight.models import DEFAULT_MODEL, Fingerprint
 from nearsight.models.dense_features import FeatureMaps, find_network, load_features
+from nearsight.parameters import require_number, require_whole
 from nearsight.processor import n_cores
 
 if TYPE_CHECKING:
@@ -176,8 +177,8 @@ class AnomalyDetector:
         from nearsight.estimators.anomaly import MultiLevelAnomaly
 
         for name, value in (("max_tiles", max_tiles), ("n_patches", n_patches), ("n_threads", n_threads)):
-            if value is not None and value < 1:
-                raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
+            require_whole(name, value, optional=True)
+        require_number("scale", scale)
         if not 0 < scale <= _MOST_SCALE:
             raise InvalidParameterError(f"scale is {scale}; it must be above 0, and at most {_MOST_SCALE}")
         if ":" not in model:  # other names may have to be downloaded

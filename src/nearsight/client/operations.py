@@ -22,6 +22,7 @@ from nearsight.client.requests import Answer, Named, Operation, Request
 from nearsight.collection.results import AddReport, Item, Match, Metadata
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import InMemoryImage, Limits
+from nearsight.parameters import require_whole
 from nearsight.text_format import printable
 
 # What goes into one request at most; services accept 32 images and 64 MB unless they are told otherwise.
@@ -130,6 +131,8 @@ def page(
     collection: Named, where: str | None = None, *, offset: int = 0, limit: int = _PAGE
 ) -> Operation[list[Item]]:
     """Return images in the order they came in, from `offset` on, at most 1,000."""
+    require_whole("offset", offset, least=0)
+    require_whole("limit", limit)
     answer = yield _page_request(collection, where, offset, limit)
     return [item_of(facts) for facts in answer.json()["items"]]
 
@@ -165,6 +168,7 @@ def search(
     verify : bool, default False
         Put images of the very same object first, by SIFT keypoints and RANSAC; for one image or id.
     """
+    require_whole("k", k)
     body: dict[str, Any] = {
         "id": id,
         "text": text,

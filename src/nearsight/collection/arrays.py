@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.collection.results import Item
-from nearsight.errors import InvalidParameterError
 from nearsight.images import decode_path
 from nearsight.images.image_lookup import ImageLookup
+from nearsight.parameters import require_whole
 
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
@@ -103,8 +103,7 @@ def sample_vectors(
     InvalidParameterError
         `n` is less than 1.
     """
-    if n < 1:
-        raise InvalidParameterError(f"n is {n}; it must be at least 1")
+    require_whole("n", n)
     rng = np.random.default_rng(random_state)
     total = collection.count(where)
     sampled = np.sort(rng.choice(total, min(n, total), replace=False))

@@ -17,6 +17,7 @@ from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.embedder import Embedder
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
 from nearsight.models import Backend
+from nearsight.parameters import require_whole
 from nearsight.store import Filter
 
 
@@ -100,8 +101,7 @@ class BridgedSearch:
         queries = _as_list(query)
         if not queries and not ids:
             raise InvalidParameterError("name what to search for: an image, or the id of one")
-        if k < 1:
-            raise InvalidParameterError(f"k is {k}; it must be at least 1")
+        require_whole("k", k)
         condition = self._collection.condition(where)
         embedder = Embedder(self._backend, cache_dir=self._collection.cache_dir, progress=False)
         vectors = [embed_with(embedder, image, allow_remote=allow_remote) for image in queries]

@@ -15,6 +15,7 @@ from nearsight.collection.arrays import batch_vectors, items_by_id
 from nearsight.collection.results import Match
 from nearsight.embedder import Embedder
 from nearsight.errors import InvalidParameterError
+from nearsight.parameters import require_whole
 from nearsight.store import Filter
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def search(
     allow_remote: bool = False,
 ) -> list[Match]:
     """Return the `k` most similar images; see `Collection.search`."""
+    require_whole("k", k)
     ids, not_ids = ([collection.get(name).id for name in _as_list(names)] for names in (id, not_id))
 
     def vectors(images: Any, ids: list[str], given: ArrayLike | None) -> list[NDArray[np.float32]]:
@@ -93,8 +95,6 @@ def search(
         )
     if any(not words.strip() for words in [*([] if text is None else [text]), *parts.not_texts]):
         raise InvalidParameterError("the text is empty; say what is to be seen, such as 'a dog on a beach'")
-    if k < 1:
-        raise InvalidParameterError(f"k is {k}; it must be at least 1")
     if expand and (text is not None or parts.not_texts):
         raise InvalidParameterError("expand widens a search by images; leave out the text, or expand")
     ids += not_ids

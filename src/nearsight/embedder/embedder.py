@@ -26,6 +26,7 @@ from nearsight.models.cache import user_cache_dir
 from nearsight.models.runtimes.gpu_decode import GpuDecoder, decoder_for
 from nearsight.models.runtimes.placement import on_processor
 from nearsight.parallel import can_start_processes, in_order
+from nearsight.parameters import require_whole
 from nearsight.processor import n_cores
 
 # Additional threads keep the cores busy while others wait for an accelerator.
@@ -99,11 +100,9 @@ class Embedder:
         cache_dir: Path | None = None,
         progress: bool | None = None,
     ) -> None:
-        if n_processes is not None and n_processes < 0:
-            raise InvalidParameterError(f"n_processes is {n_processes}; it must be at least 0")
+        require_whole("n_processes", n_processes, least=0, optional=True)
         for name, value in (("n_threads", n_threads), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
+            require_whole(name, value, optional=True)
         if isinstance(model, str):
             model = named_with_decode(model, decode, device=device)
             self.backend = load_model(model, device=device, cache_dir=cache_dir)

@@ -14,6 +14,7 @@ from nearsight.estimators.neighbors import highest, unit_length
 from nearsight.evaluation.dimension_curve import advised_dim, curve_dimensions
 from nearsight.evaluation.metrics import Task, retrieval
 from nearsight.evaluation.significance import Estimate, estimate
+from nearsight.parameters import require_number
 
 Floats = NDArray[np.floating]
 
@@ -102,6 +103,7 @@ def advise_dimension(
     InvalidParameterError
         There are fewer than 50 images, fewer than two labels, or `keep` is out of its range.
     """
+    require_number("keep", keep)
     if not 0 < keep <= 1:
         raise InvalidParameterError(f"keep is {keep}; it must be above 0 and at most 1")
     if (n := len(collection)) < _MIN_IMAGES:

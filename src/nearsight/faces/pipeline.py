@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nearsight import progress as progress_display
-from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
+from nearsight.errors import ImageError, ImageFailure
 from nearsight.faces.models import (
     DEFAULT_DETECTOR,
     DEFAULT_RECOGNIZER,
@@ -32,6 +32,7 @@ from nearsight.images import Exclusions, ImageSource, Limits, content_id, count,
 from nearsight.models import Fingerprint
 from nearsight.models.pooling import unit_length
 from nearsight.parallel import ordered_map
+from nearsight.parameters import require_whole
 from nearsight.processor import n_cores
 
 
@@ -127,8 +128,7 @@ class FaceReader:
         cache_dir: Path | None = None,
         progress: bool | None = None,
     ) -> None:
-        if n_threads is not None and n_threads < 1:
-            raise InvalidParameterError(f"n_threads is {n_threads}; it must be at least 1")
+        require_whole("n_threads", n_threads, optional=True)
         self.detector = load_detector(detector) if isinstance(detector, str) else detector
         self.recognizer = (
             load_recognizer(recognizer, cache_dir=cache_dir) if isinstance(recognizer, str) else recognizer

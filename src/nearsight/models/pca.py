@@ -24,6 +24,7 @@ from nearsight.models.fingerprint import Fingerprint
 from nearsight.models.model_name import CENTERED
 from nearsight.models.pooling import unit_length
 from nearsight.models.spec import ModelSpec
+from nearsight.parameters import require_whole
 
 # Format 2 has no components.
 _FORMAT = 2
@@ -200,7 +201,8 @@ def fit_projection(X: NDArray[np.float32], dim: int, base: ModelSpec) -> Project
     """
     from sklearn.decomposition import PCA
 
-    if not 1 <= dim < base.dim:
+    require_whole("dim", dim)
+    if dim >= base.dim:
         raise InvalidParameterError(
             f"dim is {dim}; {base.id} can be projected to 1 to {base.dim - 1} numbers"
         )

@@ -21,6 +21,7 @@ from nearsight.models import DEFAULT_MODEL
 from nearsight.models.base import ModelEntry
 from nearsight.models.cache import user_cache_dir
 from nearsight.models.registry import find_model
+from nearsight.parameters import require_whole
 from nearsight.progress import steps, steps_left
 from nearsight.training.augmentation import augmentation
 from nearsight.training.feature_embedder import FeatureEmbedder
@@ -374,8 +375,7 @@ def _require_valid(
     n_views: int | None,
     known_only: bool,
 ) -> None:
-    if n_views is not None and n_views < 1:
-        raise InvalidParameterError(f"n_views is {n_views}; it must be at least 1")
+    require_whole("n_views", n_views, optional=True)
     if loss is not None:
         loss_facts(loss)
     _require_depth(depth, entry)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import decode, find
+from nearsight.parameters import require_whole
 from nearsight.verification import sift
 from nearsight.verification.sift import Keypoints
 
@@ -216,12 +217,12 @@ def _as_features(image: Any, size_px: int, max_features: int) -> Keypoints:
 
 
 def _features(pixels: NDArray[np.uint8], max_features: int) -> Keypoints:
-    _check("max_features", max_features)
+    require_whole("max_features", max_features)
     return sift.find_keypoints(pixels, max_features)
 
 
 def _pixels(source: Any, size_px: int) -> NDArray[np.uint8]:
-    _check("size_px", size_px)
+    require_whole("size_px", size_px)
     sources = list(find([source]))
     if len(sources) != 1:
         raise ImageError(str(source)[:200], f"stands for {len(sources)} images; give one")
@@ -234,8 +235,3 @@ def _pixels(source: Any, size_px: int) -> NDArray[np.uint8]:
     # Columns before rows, because versions of Pillow differ in the order.
     columns = gray.resize((width, gray.height), Image.Resampling.BICUBIC)
     return np.asarray(columns.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _check(name: str, value: int) -> None:
-    if value < 1:
-        raise InvalidParameterError(f"{name} is {value}; it must be at least 1")

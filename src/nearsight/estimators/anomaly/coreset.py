@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from nearsight.errors import InvalidParameterError
+from nearsight.parameters import require_whole
 
 # A block of rows has 4 MB of distances to 2,000 centers: a processor's cache.
 _BLOCK_ROWS = 512
@@ -53,8 +53,7 @@ def k_center(
     >>> sorted((chosen // 2).tolist()), radius
     ([0, 1], 1.0)
     """
-    if n < 1:
-        raise InvalidParameterError(f"n is {n}; it must be at least 1")
+    require_whole("n", n)
     X = np.ascontiguousarray(X, np.float32)
     if not len(X):
         return np.empty(0, np.int64), 0.0
@@ -167,8 +166,7 @@ class Coreset:
     """
 
     def __init__(self, n_rows: int, *, n_waiting: int | None = None, random_state: int = 0) -> None:
-        if n_rows < 1:
-            raise InvalidParameterError(f"n_rows is {n_rows}; it must be at least 1")
+        require_whole("n_rows", n_rows)
         self.n_rows = n_rows
         self.n_waiting = 3 * n_rows if n_waiting is None else n_waiting
         self.random_state = random_state

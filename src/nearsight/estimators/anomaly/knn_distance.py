@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import similarity_blocks
+from nearsight.parameters import require_whole
 
 # A block of rows has 20 MB of distances to 5,000 references.
 _BLOCK_ROWS = 1024
@@ -43,8 +43,7 @@ def knn_distances(
     >>> knn_distances(rows, rows, np.arange(4), n_neighbors=1).argmax()
     np.int64(3)
     """
-    if n_neighbors < 1:
-        raise InvalidParameterError(f"n_neighbors is {n_neighbors}; it must be at least 1")
+    require_whole("n_neighbors", n_neighbors)
     distances = np.zeros(len(X))
     lengths = np.einsum("md,md->m", reference, reference)
     for rows, products in similarity_blocks(X, reference, own=own, block_rows=_BLOCK_ROWS):

@@ -13,6 +13,7 @@ from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.anomaly.coreset import Coreset
 from nearsight.estimators.conformal import Threshold, from_good, required_examples
 from nearsight.estimators.stored_parameters import present_parameters
+from nearsight.parameters import require_whole
 
 Method = Literal["mahalanobis", "knn"]
 
@@ -205,8 +206,7 @@ class VectorAnomaly(OutlierMixin, BaseEstimator):
         if self.method not in ("mahalanobis", "knn"):
             raise InvalidParameterError(f"method is {self.method!r}; it must be 'mahalanobis' or 'knn'")
         for name in ("n_neighbors", "max_rows"):
-            if getattr(self, name) < 1:
-                raise InvalidParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            require_whole(name, getattr(self, name))
 
     def _cross_fitted(self, X: NDArray[np.float64], rng: np.random.RandomState) -> NDArray[np.float64]:
         if len(X) < 2 or len(X) < required_examples(self.false_alarm_rate or 0.5):

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly.coreset import Coreset, nearest_center
 from nearsight.estimators.stored_parameters import present_parameters
+from nearsight.parameters import require_whole
 
 Maps = NDArray[np.float32] | Iterable[NDArray[np.float32]]
 
@@ -259,8 +260,7 @@ class PatchMemory(BaseEstimator):
     def _check(self) -> None:
         if self.neighborhood < 1 or self.neighborhood % 2 == 0:
             raise InvalidParameterError(f"neighborhood is {self.neighborhood}; it must be odd, at least 1")
-        if self.max_side < 1:
-            raise InvalidParameterError(f"max_side is {self.max_side}; it must be at least 1")
+        require_whole("max_side", self.max_side)
         if self.max_learned is not None and self.max_learned < 1:
             raise InvalidParameterError(f"max_learned is {self.max_learned}; it must be at least 1, or None")
         for name in ("shrinkage", "top_share"):

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from nearsight.errors import InvalidParameterError
 from nearsight.estimators.classification.few_shot import FewShotClassifier
+from nearsight.parameters import require_whole
 
 #: Fewer rows say nothing of use: of 8 that are all right, the share may be 0.63.
 MIN_JUDGED = 8
@@ -166,8 +166,7 @@ def judge_held_out(
     >>> held_out.accuracy, held_out.calibration
     (1.0, 'fits')
     """
-    if n_folds < 2:
-        raise InvalidParameterError(f"n_folds is {n_folds}; it must be at least 2")
+    require_whole("n_folds", n_folds, least=2)
     vectors, labels, judged = np.asarray(X), np.asarray(y), np.asarray(rows, np.intp)
     right = np.zeros(len(judged), bool)
     probabilities = np.zeros(len(judged))

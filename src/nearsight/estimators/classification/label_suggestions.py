@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
+from nearsight.parameters import require_whole
 
 # n² similarities are in memory; of more rows than this, the most uncertain are considered.
 _MOST_CANDIDATES = 4_000
@@ -65,8 +66,7 @@ def suggest(
     [3]
     """
     rows = _checked(X, "X")
-    if n < 1:
-        raise InvalidParameterError(f"n is {n}; it must be at least 1")
+    require_whole("n", n)
     uncertainty = np.ones(len(rows), np.float32)
     if probabilities is not None:
         p = np.asarray(probabilities, np.float32)

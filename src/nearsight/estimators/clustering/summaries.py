@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
+from nearsight.parameters import require_whole
 
 # Rows of a large cluster among which representatives are searched.
 _MOST_CANDIDATES = 1000
@@ -34,8 +34,7 @@ def representatives(X: ArrayLike, n: int, *, random_state: int = 0) -> NDArray[n
     >>> representatives([[1, 0], [1, 0.1], [1, 0.2], [0, 1]], 2).tolist()
     [2, 3]
     """
-    if n < 0:
-        raise InvalidParameterError(f"n is {n}; it must be at least 0")
+    require_whole("n", n, least=0)
     vectors = np.asarray(X, np.float32)
     if len(vectors) == 0 or n == 0:
         return np.empty(0, np.int64)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
 from nearsight.estimators.conformal.threshold import Source, Threshold, check_rate, finite_scores
+from nearsight.parameters import require_number
 
 
 def required_examples(false_alarm_rate: float, *, confidence: float | None = None) -> int:
@@ -148,6 +149,7 @@ def from_nonmatching_pairs(
     CalibrationError
         There are too few pairs for the rate, or a score is NaN or infinite.
     """
+    require_number("n_comparisons", n_comparisons)
     if n_comparisons < 1:
         raise InvalidParameterError(f"n_comparisons is {n_comparisons}; it must be at least 1")
     check_rate("false_alarm_rate", false_alarm_rate)

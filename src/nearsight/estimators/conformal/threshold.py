@@ -9,6 +9,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import CalibrationError, InvalidParameterError
+from nearsight.parameters import require_number
 
 Source = Literal["good", "pairs", "background"]
 
@@ -131,6 +132,7 @@ def finite_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def check_rate(name: str, rate: float) -> None:
-    """Raise if a rate is not between 0 and 1."""
+    """Raise if a rate is not a number between 0 and 1."""
+    require_number(name, rate)
     if not 0 < rate < 1:
         raise InvalidParameterError(f"{name} is {rate!r}; it must be above 0 and below 1")

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import validate_data
 
 from nearsight.errors import InvalidParameterError
+from nearsight.estimators.conformal.threshold import check_rate
 from nearsight.estimators.duplicates.calibration import (
     NO_CANDIDATE_SCORE,
     best_scores,
@@ -21,6 +22,7 @@ from nearsight.estimators.duplicates.calibration import (
 from nearsight.estimators.duplicates.proposals import Hashes, pair_cosines, propose
 from nearsight.estimators.duplicates.star_clusters import star_groups
 from nearsight.estimators.neighbors import EXACT_ROWS, unit_length
+from nearsight.parameters import require_number, require_whole
 
 #: From two arrays of m rows to a score for each pair: the higher, the more certain a duplicate; NaN: not one.
 PairVerifier = Callable[[NDArray[np.int64], NDArray[np.int64]], ArrayLike]
@@ -278,18 +280,15 @@ class NearDuplicates(ClusterMixin, BaseEstimator):
         return np.nan_to_num(scores, nan=NO_CANDIDATE_SCORE, posinf=np.inf, neginf=NO_CANDIDATE_SCORE)
 
     def _check(self) -> None:
-        if self.n_neighbors < 1 or self.exact_rows < 1:
-            raise InvalidParameterError(
-                f"n_neighbors is {self.n_neighbors}, exact_rows is {self.exact_rows}; each must be 1 or more"
-            )
-        if not -1 <= self.min_similarity <= 1:
-            raise InvalidParameterError(
-                f"min_similarity is {self.min_similarity}; a cosine lies between -1 and 1"
-            )
-        if not -1 <= self.min_hash_similarity <= 1:
-            raise InvalidParameterError(
-                f"min_hash_similarity is {self.min_hash_similarity}; a cosine lies between -1 and 1"
-            )
+        for name in ("n_neighbors", "exact_rows"):
+            require_whole(name, getattr(self, name))
+        for name in ("min_similarity", "min_hash_similarity"):
+            value = getattr(self, name)
+            require_number(name, value)
+            if not -1 <= value <= 1:
+                raise InvalidParameterError(f"{name} is {value}; a cosine lies between -1 and 1")
+        if self.false_alarm_rate is not None:
+            check_rate("false_alarm_rate", self.false_alarm_rate)
 
 
 def _hashes_of(hashes: Hashes | None, rows: NDArray[np.int64]) -> Hashes | None:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
+from nearsight.parameters import require_number
 
 _BLOCK_ROWS = 1024
 
@@ -84,6 +85,7 @@ class FaceGrouper(ClusterMixin, BaseEstimator):
         InvalidParameterError
             `min_similarity` is out of its range, or `images` has another length.
         """
+        require_number("min_similarity", self.min_similarity)
         if not -1 <= self.min_similarity <= 1:
             raise InvalidParameterError(f"min_similarity is {self.min_similarity}; it must lie in -1..1")
         faces = unit_length(validate_data(self, X, dtype=[np.float32, np.float64])).astype(np.float64)

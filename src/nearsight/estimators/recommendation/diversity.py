@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight.errors import InvalidParameterError
+from nearsight.parameters import require_number, require_whole
 
 
 def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 0.5) -> NDArray[np.int64]:
@@ -45,8 +46,7 @@ def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 
     """
     scores, vectors = np.asarray(relevance, np.float64), np.asarray(X, np.float64)
     check_diversity(diversity)
-    if k < 1:
-        raise InvalidParameterError(f"k is {k}; it must be at least 1")
+    require_whole("k", k)
     if scores.ndim != 1 or vectors.ndim != 2 or len(scores) != len(vectors):
         raise InvalidParameterError(
             f"relevance has shape {scores.shape} and X {vectors.shape}; give one score a row"
@@ -70,7 +70,8 @@ def diversify(relevance: ArrayLike, X: ArrayLike, k: int, *, diversity: float = 
 
 
 def check_diversity(diversity: float) -> None:
-    """Raise if a diversity is not in 0..1."""
+    """Raise if a diversity is not a number in 0..1."""
+    require_number("diversity", diversity)
     if not 0 <= diversity <= 1:
         raise InvalidParameterError(f"diversity is {diversity!r}; it must lie in 0..1")
 

@@ -29,6 +29,7 @@ from nearsight.estimators.recommendation.signals import (
 )
 from nearsight.estimators.recommendation.visual_neighbors import VisualNeighbors, similarity_of_random_pairs
 from nearsight.estimators.stored_parameters import present_parameters
+from nearsight.parameters import require_whole
 
 # A diverse list is chosen from so many times the number of items.
 _POOL_FACTOR = 10
@@ -172,8 +173,7 @@ class Recommender(BaseEstimator):
         baskets, and, up to `max_regressed_items` bought items, six times their number cubed.
         """
         for name in ("n_related", "n_neighbors", "n_examples"):
-            if getattr(self, name) < 1:
-                raise InvalidParameterError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            require_whole(name, getattr(self, name))
         self.X_ = unit_length(validate_data(self, X, dtype=np.float32), copy=False)
         self.baskets_: sparse.csr_matrix | None = None
         self.blends_: dict[str, Blend] | None = None
@@ -242,8 +242,7 @@ class Recommender(BaseEstimator):
         """
         rows = self._history(history)
         check_diversity(diversity)
-        if k < 1:
-            raise InvalidParameterError(f"k is {k}; it must be at least 1")
+        require_whole("k", k)
         scores = self.scores(rows, include_new_items=include_new_items)
         allowed = np.ones(len(scores), bool) if among is None else np.asarray(among, bool).copy()
         if allowed.shape != scores.shape:

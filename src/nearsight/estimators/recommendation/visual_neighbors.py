@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from nearsight.errors import InvalidParameterError
 from nearsight.estimators.conformal import from_nonmatching_pairs, required_examples
 from nearsight.estimators.neighbors import nearest_neighbors
+from nearsight.parameters import require_whole
 from nearsight.progress import bar
 
 # A neighbor that is 0.05 less similar has a third of the weight.
@@ -45,8 +45,7 @@ class VisualNeighbors:
         progress: bool | None = False,
     ) -> "VisualNeighbors":
         """Search them; see `neighbors.nearest_neighbors`."""
-        if n_neighbors < 1:
-            raise InvalidParameterError(f"n_neighbors is {n_neighbors}; it must be at least 1")
+        require_whole("n_neighbors", n_neighbors)
         items = np.flatnonzero(bought)
         own = np.full(len(X), -1)
         own[items] = np.arange(len(items))

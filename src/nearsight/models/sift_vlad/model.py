@@ -15,6 +15,7 @@ from nearsight.models.base import ModelEntry
 from nearsight.models.preprocess import resize_and_crop
 from nearsight.models.sift_vlad.vocabulary import Method, Vocabulary
 from nearsight.models.spec import ModelSpec
+from nearsight.parameters import require_whole
 from nearsight.verification import sift
 
 _log = logging.getLogger(__name__)
@@ -333,8 +334,7 @@ def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _check(*, dim: int | None, **counts: int) -> None:
     for name, value in {**counts, "dim": dim}.items():
-        if value is not None and value < 1:
-            raise InvalidParameterError(f"{name} is {value}; it must be at least 1")
+        require_whole(name, value, optional=True)
 
 
 def _sources(images: Any) -> Iterator[ImageSource]:
