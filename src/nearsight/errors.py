@@ -93,7 +93,21 @@ class FingerprintMismatchError(NearsightError, ValueError):
 
 
 class CollectionNotFoundError(NearsightError, FileNotFoundError):
-    """There is no collection there; `nearsight index` creates one."""
+    """There is no collection there; `Collection.create` creates one.
+
+    Parameters
+    ----------
+    message : str
+    uri : str
+        Where one could be created; empty if there is another remedy.
+    """
+
+    def __init__(self, message: str, uri: str = "") -> None:
+        super().__init__(message)
+        self.uri = uri
+
+    def __reduce__(self) -> tuple[type["CollectionNotFoundError"], tuple[str, str]]:
+        return type(self), (self.args[0], self.uri)
 
 
 class NotACollectionError(NearsightError, ValueError):

@@ -120,6 +120,12 @@ def test_every_end_has_its_exit_code(nearsight, one_command, error, code, kind):
     assert plain.stderr
 
 
+def test_a_missing_collection_is_created_by_a_command(nearsight):
+    message = nearsight.json("info", code=2)["error"]["message"]
+    assert message.endswith(f"create one with: nearsight index PATH -c {nearsight.collection}")
+    assert "Collection.create" not in message
+
+
 def test_warnings_become_notes(nearsight, one_command):
     import warnings
 

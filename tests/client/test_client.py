@@ -201,8 +201,11 @@ def test_errors_are_those_of_the_library(remote, tmp_path):
     for vector, fault in (([1.0, 2.0], "it has 2"), ([0.0] * 64, "all are 0"), ([], "no list of numbers")):
         with pytest.raises(VectorError, match=f"vector must have 64 finite numbers.*{fault}"):
             remote.search(vector=vector)
-    with pytest.raises(InvalidParameterError, match="k is 0"):
-        remote.search(id="0000", k=0)
+    for k in (0, "3"):
+        with pytest.raises(InvalidParameterError, match=f"k is {k!r}"):
+            remote.search(id="0000", k=k)
+    with pytest.raises(InvalidParameterError, match="limit is '9'"):
+        remote.page(limit="9")
     with pytest.raises(ServiceError) as refused:
         remote.index("nowhere/at/all")
     assert refused.value.status == 403

@@ -365,8 +365,13 @@ def test_an_empty_collection_answers(collection: Collection, tmp_path: Path) -> 
 
 
 def test_what_is_not_a_collection_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CollectionNotFoundError, match="nearsight index"):
+    with pytest.raises(CollectionNotFoundError) as missing:
         Collection.open(tmp_path / "nothing")
+    place = str(tmp_path / "nothing")
+    assert str(missing.value).endswith(
+        f"no collection at {place}; create one with Collection.create({place!r})"
+    )
+    assert pickle.loads(pickle.dumps(missing.value)).uri == place
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(CollectionNotFoundError):

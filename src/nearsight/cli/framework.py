@@ -7,6 +7,7 @@ Exit codes: 0 the command did what was asked; 1 it failed; 2 bad usage or input;
 import contextlib
 import errno
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -22,7 +23,7 @@ import click
 import nearsight
 from nearsight.artifacts import remedy
 from nearsight.cli.console import Console
-from nearsight.errors import ImageError, ImageFailure, NearsightError, StorageError
+from nearsight.errors import CollectionNotFoundError, ImageError, ImageFailure, NearsightError, StorageError
 from nearsight.settings import Settings
 from nearsight.text_format import count, printable
 
@@ -346,7 +347,7 @@ def _exit_code(work: Callable[[], Any], run: Run) -> int:
     except (click.Abort, KeyboardInterrupt) as error:
         return _interrupted(error, run)
     except NearsightError as error:
-        run.console.error(type(error).__name__, str(error))
+        run.console.error(type(error).__name__, _message(error))
         is_failure = isinstance(error, StorageError) or (isinstance(error, ImageError) and run.fail_fast)
         return FAILURE if is_failure else BAD_INPUT
     except OSError as error:
@@ -359,6 +360,14 @@ def _exit_code(work: Callable[[], Any], run: Run) -> int:
         traceback.print_exc(file=sys.stderr)
         run.console.error(type(error).__name__, f"{error} (this is a bug in nearsight: please report it)")
         return FAILURE
+
+
+def _message(error: NearsightError) -> str:
+    """Return what is wrong, with a command as the remedy."""
+    if isinstance(error, CollectionNotFoundError) and error.uri:
+        uri = shlex.quote(error.uri)
+        return f"there is no collection at {error.uri}; create one with: nearsight index PATH -c {uri}"
+    return str(error)
 
 
 def _os_error_message(error: OSError) -> str:

@@ -1,6 +1,5 @@
 """The file that makes a directory a collection, and says whose vectors it holds."""
 
-import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -180,16 +179,17 @@ def _not_found(location: Location) -> CollectionNotFoundError | NotACollectionEr
     if not is_directory(location):
         if (directory / FULL).is_dir():
             return interrupted(location)
-        return CollectionNotFoundError(
-            f"there is no collection at {location.uri}; make one with: nearsight index PATH -c"
-            f" {shlex.quote(location.uri)}"
-        )
+        return _missing(location.uri)
     if state_of(directory) is DirectoryState.FOREIGN:
         return _foreign(directory)
     if (directory / FULL).is_dir():
         return interrupted(location)
+    return _missing(str(directory))
+
+
+def _missing(uri: str) -> CollectionNotFoundError:
     return CollectionNotFoundError(
-        f"there is no collection at {directory}; make one with: nearsight index PATH -c {directory}"
+        f"there is no collection at {uri}; create one with Collection.create({uri!r})", uri
     )
 
 

@@ -204,8 +204,9 @@ def open_target(folder: JobFolder, uri: str | None = None, cache_dir: Path | Non
     try:
         return Collection.open(place, cache_dir=cache_dir, in_memory=False)
     except CollectionNotFoundError as error:
+        missing = f"there is no collection at {error.uri}" if error.uri else str(error)
         raise CollectionNotFoundError(
-            f"{error} The job {folder.uri} is for that collection: restore it, or index with another --job"
+            f"{missing}; the job {folder.uri} is for that collection: restore it, or index with another --job"
         ) from error
 
 

@@ -130,7 +130,7 @@ def test_old_versions_are_deleted_and_nothing_that_is_read(uri, bucket, monkeypa
 
 @pytest.mark.slow
 def test_errors_name_the_place_and_the_remedy(uri, server, monkeypatch):
-    with pytest.raises(CollectionNotFoundError, match=r"no collection at s3://photos/.*nearsight index PATH"):
+    with pytest.raises(CollectionNotFoundError, match=r"no collection at s3://photos/.*Collection\.create"):
         Collection.open(uri)
     missing = uri.replace("//photos", "//nobucket")
     with pytest.raises(StorageError, match=r"s3://nobucket/.* at http://127.*the bucket does not exist"):
