@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -112,6 +113,26 @@ def test_the_same_items(remote, local):
     assert remote.get(some[0][:8]).id == some[0]
     assert remote.original(some[0]).startswith(b"\x89PNG")
     assert remote.info()["images"] == 6
+
+
+def test_the_same_table(remote, local, monkeypatch):
+    monkeypatch.setattr(operations, "_PAGE", 4)
+    table, expected = remote.to_arrow(), local.to_arrow()
+    assert [(field.name, field.type) for field in table.schema] == [
+        *((field.name, field.type) for field in expected.schema),
+        ("metadata.even", pa.bool_()),
+    ]
+    assert table.column("id").to_pylist() == [item.id for item in remote.items()]
+    assert table.column("metadata.even").to_pylist().count(True) == 2
+    names = ["id", "width", "orientation", "vector", "thumbnail"]
+    table, expected = (each.to_arrow(names).sort_by("id") for each in (remote, local))
+    assert table.column_names == names
+    assert table.drop_columns("vector").to_pylist() == expected.drop_columns("vector").to_pylist()
+    vectors = (np.array(each.column("vector").to_pylist()) for each in (table, expected))
+    np.testing.assert_allclose(*vectors, atol=1e-6)
+    assert remote.to_arrow(["even"], "even = true").to_pylist() == [{"even": True}] * 2
+    with pytest.raises(InvalidParameterError, match="there is no column 'odd'"):
+        remote.to_arrow(["odd"])
 
 
 def test_many_thumbnails_are_one_request_a_page(address, local, monkeypatch):
@@ -341,6 +362,7 @@ def test_the_asynchronous_client_does_the_same(address, remote, local, photos, t
                 collection.search(image), client.embed([image]), collection.count()
             )
             ids = {item.id async for item in collection.items()}
+            assert {*(await collection.to_arrow(["id"])).column("id").to_pylist()} == ids
             np.testing.assert_allclose(await collection.vectors([*ids]), local.vectors([*ids]), atol=1e-6)
             made = await client.create_collection("async")
             report = await made.add([image])

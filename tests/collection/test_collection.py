@@ -355,10 +355,45 @@ def test_export(collection: Collection, photos: Path, tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"photos", "collection", "x.npz", "x.parquet"}
 
 
+def test_a_table_of_the_images(collection: Collection, photos: Path) -> None:
+    collection.add(photos, metadata=lambda path: {"number": int(Path(path).stem)})
+    items = list(collection.items())
+    # A changed row may move in the store.
+    collection.update_metadata(items[0].id, {"season": "winter"})
+    table = collection.to_arrow()
+    for name in ("id", "path", "paths", "width", "added", "taken"):
+        assert table.column(name).to_pylist() == [getattr(item, name) for item in items]
+    assert table.column("metadata.number").to_pylist() == [item.metadata["number"] for item in items]
+    assert table.column("metadata.season").to_pylist() == ["winter"] + [None] * 5
+    assert not {"vector", "thumbnail", "keys"} & set(table.column_names)
+    winter = collection.to_arrow(["vector", "season", "metadata.season"], "season = 'winter'")
+    assert winter.column_names == ["vector", "season", "metadata.season"]
+    assert winter.column("season").to_pylist() == winter.column("metadata.season").to_pylist() == ["winter"]
+    [vector] = winter.column("vector").to_pylist()
+    np.testing.assert_array_equal(np.float32(vector), collection.vectors([items[0].id])[0])
+    assert collection.to_arrow(where="number > 9").num_rows == 0
+    with pytest.raises(InvalidParameterError, match="there is no column 'seasons'.*season"):
+        collection.to_arrow(["seasons"])
+
+
+def test_a_key_that_no_image_has_is_not_listed(collection: Collection, photos: Path) -> None:
+    collection.add(photos, metadata={"season": "winter", "year": 2024})
+    assert collection.info()["metadata"] == {"season": "string", "year": "double"}
+    [first, *others] = [item.id for item in collection.items()]
+    collection.update_metadata(others, {"season": None})
+    assert "season" in collection.info()["metadata"]
+    collection.update_metadata(first, {"season": None})
+    assert collection.info()["metadata"] == {"year": "double"}
+    assert "metadata.season" not in collection.to_arrow().column_names
+    # A filter that somebody saved goes on.
+    assert collection.count("season = 'winter'") == 0
+
+
 def test_an_empty_collection_answers(collection: Collection, tmp_path: Path) -> None:
     assert len(collection) == 0
     assert collection.search(np.zeros((8, 8, 3), np.uint8)) == []
     assert list(collection.items()) == []
+    assert collection.to_arrow(["id", "vector"]).to_pylist() == []
     assert collection.export(tmp_path / "x.npz") == 0
     assert collection.info()["images"] == 0
     collection.compact()

@@ -112,6 +112,7 @@ class CollectionCalls:
     count = Call(operations.count)
     metadata_types = Call(operations.metadata_types)
     page = Call(operations.page)
+    to_arrow = Call(operations.to_arrow)
     get = Call(operations.get)
     search = Call(operations.search)
     add = Call(operations.add)

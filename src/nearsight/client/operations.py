@@ -8,17 +8,20 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from nearsight import images
 from nearsight.artifacts import exported
 from nearsight.client.requests import Answer, Named, Operation, Request
+from nearsight.collection import schema
 from nearsight.collection.results import AddReport, Item, Match, Metadata
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import InMemoryImage, Limits
@@ -135,6 +138,31 @@ def page(
     require_whole("limit", limit)
     answer = yield _page_request(collection, where, offset, limit)
     return [item_of(facts) for facts in answer.json()["items"]]
+
+
+def to_arrow(
+    collection: Named, columns: Sequence[str] | None = None, where: str | None = None
+) -> Operation[pa.Table]:
+    """Return columns of the images as one table, in the order they came in; see `Collection.to_arrow`."""
+    facts = yield from info(collection)
+    keys = facts["metadata"]
+    metadata = [pa.field(schema.PREFIX + key, pa.type_for_alias(keys[key])) for key in keys]
+    stored = pa.schema([*schema.schema(facts["dim"]), *metadata])
+    named = schema.table_columns(columns, stored, keys)
+    items: list[Item] = []
+    while some := (yield from page(collection, where, offset=len(items))):
+        items += some
+    ids = [item.id for item in items]
+    rows = [asdict(item) | {schema.PREFIX + key: item.metadata.get(key) for key in keys} for item in items]
+    if "vector" in named.values():
+        for row, vector in zip(rows, (yield from vectors(collection, ids)), strict=True):
+            row["vector"] = vector
+    if "thumbnail" in named.values():
+        by_id = yield from thumbnails(collection, ids)
+        for row in rows:
+            row["thumbnail"] = by_id.get(row["id"])
+    table = schema.table(rows, pa.schema([stored.field(name) for name in dict.fromkeys(named.values())]))
+    return table.select(list(named.values())).rename_columns(list(named))
 
 
 def get(collection: Named, id: str) -> Operation[Item]:

@@ -156,6 +156,41 @@ class CollectionReader:
         for batch in self._store.scan(stored, self._filter(where), ids=ids):
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in stored], names=list(columns))
 
+    def to_arrow(self, columns: Sequence[str] | None = None, where: str | Filter | None = None) -> pa.Table:
+        """Return columns of the images as one table, in the order they came in.
+
+        ``collection.to_arrow().to_pandas()`` is a DataFrame. `iter_batches` streams what memory cannot hold.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            See `iter_batches`; ``paths`` are all files of an image. By default all but the vector and the
+            thumbnail; metadata is named ``metadata.KEY`` then.
+        where : str, optional
+            Only the images that match.
+
+        Returns
+        -------
+        pyarrow.Table
+            Metadata that an image lacks is null; its numbers are float64.
+
+        Raises
+        ------
+        InvalidParameterError, FilterError
+            There is no such column; `where` is not understood.
+        """
+        stored = self._store.schema
+        named = schema.table_columns(columns, stored, self._keys_in_use() if columns is None else ())
+        scanned = list(dict.fromkeys([*named.values(), "added"]))
+        batches = list(self._store.scan(scanned, self._filter(where)))
+        fields = pa.schema([stored.field(name) for name in scanned])
+        rows = pa.Table.from_batches(batches) if batches else fields.empty_table()
+        order = np.argsort(rows.column("added").to_numpy(), kind="stable")
+        # The store moves rows when they are updated.
+        if (order[1:] < order[:-1]).any():
+            rows = rows.take(order)
+        return rows.select(list(named.values())).rename_columns(list(named))
+
     def count(self, where: str | Filter | None = None) -> int:
         """Return the number of images, or of those that match."""
         return self._store.count(self._filter(where))
@@ -226,12 +261,17 @@ class CollectionReader:
         schema.metadata_types(metadata, {f.name: f.type for f in self._store.schema})
 
     def metadata_types(self) -> dict[str, str]:
-        """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
+        """Return the keys that metadata has or had, and the type of each: "string", "double" or "bool"."""
         stored = self._store.schema
         return {
             name.removeprefix(schema.PREFIX): str(stored.field(name).type)
             for name in schema.metadata_columns(stored)
         }
+
+    def _keys_in_use(self) -> dict[str, str]:
+        """Return the metadata keys that an image has: a key that was taken from all keeps its column."""
+        types = self.metadata_types()
+        return {key: types[key] for key in types if self.count(f"metadata.{key} IS NOT NULL")}
 
     def info(self) -> dict[str, Any]:
         """Return what the collection is and holds.
@@ -240,7 +280,8 @@ class CollectionReader:
         -------
         dict
             ``bytes_per_vector`` counts the numbers of one vector; ``bytes_per_image`` is everything on disk
-            (thumbnails, index and old versions included) divided by the number of images.
+            (thumbnails, index and old versions included) divided by the number of images. ``metadata`` has
+            the keys that an image has.
         """
         n = self.count()
         size_bytes = self.location.size_bytes()
@@ -256,7 +297,7 @@ class CollectionReader:
             "size_bytes": size_bytes,
             "bytes_per_image": round(size_bytes / n) if n else 0,
             "bytes_per_vector": self.spec.dim * NUMBER_TYPES[self.storage].bit_width // 8,
-            "metadata": self.metadata_types(),
+            "metadata": self._keys_in_use(),
             "created": self.created.isoformat(),
             "written_by": self.written_by,
         }

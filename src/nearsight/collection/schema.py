@@ -152,11 +152,23 @@ def columns_named(names: Sequence[str], stored: pa.Schema) -> list[str]:
         There is no such column; the message lists those there are.
     """
     known = {name: field.column for name, field in filter_fields(stored).items()}
-    known |= {name: name for name in ("vector", "thumbnail")}
+    known |= {name: name for name in ("paths", "vector", "thumbnail")}
     for name in names:
         if name not in known:
             raise InvalidParameterError(f"there is no column {name!r}; there are {', '.join(sorted(known))}")
     return [known[name] for name in names]
+
+
+def table_columns(names: Sequence[str] | None, stored: pa.Schema, keys: Iterable[str]) -> dict[str, str]:
+    """Return the stored columns of a table of images by their names there.
+
+    Without names: all but the vector and the thumbnail, of metadata those of `keys`, named as in an export.
+    """
+    if names is not None:
+        return dict(zip(names, columns_named(names, stored), strict=True))
+    exif = (name for name in _EXIF_NAMES if name in stored.names)
+    facts = {name: name for name in ("path", "paths", *_FACTS, *exif)}
+    return facts | {f"metadata.{key}": PREFIX + key for key in keys}
 
 
 def metadata_columns(stored: pa.Schema) -> list[str]:

@@ -52,6 +52,8 @@ def test_bad_usage(filled, words):
 
 def test_the_last_change_is_taken_back(filled):
     assert filled.json("tag", "wide=true", "--where", "width = 200") == {"tagged": 1}
+    assert filled.json("info")["metadata"] == {"wide": "bool"}
     assert filled.json("tag", "--undo") == {"tagged": 1}
     assert not any(metadata(filled).values())
+    assert filled.json("info")["metadata"] == {}
     assert filled.json("tag", "--undo") == {"tagged": 0}
