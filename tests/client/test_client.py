@@ -201,6 +201,11 @@ def test_images_are_added_changed_and_removed(client, jpeg, tmp_path):
     assert "scratch" not in [each["name"] for each in client.collections()]
 
 
+def test_adding_nothing_is_warned_of(remote, tmp_path):
+    with pytest.warns(UserWarning, match=f"there is no image in {tmp_path}"):
+        assert remote.add(tmp_path).added == 0
+
+
 def test_a_url_opens_a_collection(address, remote, local, photos):
     for url in (f"{address}/photos", f"{address}/v1/collections/photos/"):
         collection = Collection.open(url)

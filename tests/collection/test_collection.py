@@ -133,8 +133,17 @@ def test_an_empty_folder_prunes_nothing(collection: Collection, photos: Path) ->
     collection.add(photos)
     for file in photos.iterdir():
         file.unlink()
-    report = collection.add(photos, prune=True)
+    with pytest.warns(
+        UserWarning, match=r"there is no image in .*photos\. Of a folder, files count that end"
+    ):
+        report = collection.add(photos, prune=True)
     assert (report.removed, len(report.vanished), len(collection)) == (0, 6, 6)
+
+
+@pytest.mark.parametrize("inputs", [[], iter([])])
+def test_adding_nothing_is_warned_of(collection: Collection, inputs) -> None:
+    with pytest.warns(UserWarning, match="there is no image in the inputs"):
+        assert collection.add(inputs).added == 0
 
 
 def test_a_bad_image_is_recorded_and_the_rest_goes_on(collection: Collection, photos: Path) -> None:

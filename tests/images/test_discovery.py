@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from nearsight.errors import ImageFailure
-from nearsight.images import count, covers, decode, exists, find, roots
+from nearsight.errors import ImageFailure, InvalidParameterError
+from nearsight.images import count, covers, decode, exists, find, require_any, roots
 
 from sample_images import samples
 
@@ -241,3 +241,16 @@ def test_file_urls_are_local_files(here):
     assert (one.path, one.key) == (f"file://{here}/a%20b.jpg", str(here / "a b.jpg"))
     assert [one.path for one in find(f"file://{here}/f")] == [str(here / "f/c.jpg")]
     assert covers(roots(f"file://{here}/f"), str(here / "f/c.jpg"))
+
+
+def test_inputs_without_an_image_are_refused_with_the_rule(here):
+    make("films/a.mp4", "notes/b.txt", "single.scan")
+    rule = r"\. Of a folder, files count that end in \.jpg, .* single files, which may end in anything$"
+    with pytest.raises(
+        InvalidParameterError, match=r"^there is no image in films, notes: skipped: .*1 \.mp4.*" + rule
+    ):
+        require_any(["films", "notes"])
+    with pytest.raises(InvalidParameterError, match="^there is no image in the inputs" + rule):
+        require_any([])
+    # As the rule says.
+    require_any(["films", "single.scan"])

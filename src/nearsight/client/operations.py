@@ -7,6 +7,7 @@ import base64
 import csv
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -150,7 +151,7 @@ def to_arrow(
     stored = pa.schema([*schema.schema(facts["dim"]), *metadata])
     named = schema.table_columns(columns, stored, keys)
     items: list[Item] = []
-    while some := (yield from page(collection, where, offset=len(items))):
+    while some := (yield from page(collection, where, offset=len(items), limit=_PAGE)):
         items += some
     ids = [item.id for item in items]
     rows = [asdict(item) | {schema.PREFIX + key: item.metadata.get(key) for key in keys} for item in items]
@@ -260,6 +261,8 @@ def add(
             for each in report["items"]
             if each["status"] == "failed"
         ]
+    if not added + unchanged + len(failed):
+        warnings.warn(images.no_image_text(inputs, {}), stacklevel=2)
     if failed and on_error == "raise":
         raise ImageError(failed[0].path, failed[0].reason)
     return AddReport(added, 0, unchanged, 0, added, failed=failed)

@@ -1,6 +1,7 @@
 """The work of `Collection.add`: finds new and changed images, embeds and writes them, counts the rest."""
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,6 +88,8 @@ class Ingest:
         removed += self._remove(vanished) if prune and self._n_sources else 0
         counts, seconds = self._counts + self._writer.counts, time.monotonic() - started
         n_files = counts.added + counts.updated + counts.unchanged + len(counts.failed)
+        if not n_files:
+            warnings.warn(images.no_image_text(inputs, skipped), stacklevel=3)
         return AddReport(
             added=counts.added,
             updated=counts.updated,

@@ -22,7 +22,7 @@ from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.status import failures
 from nearsight.distributed.units import UNIT_IMAGES, JobFacts, Unit, name_column, open_source, units_bytes
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
-from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find
+from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find, no_image_text
 from nearsight.images.glob_patterns import expand
 from nearsight.images.limits import stamp_of
 from nearsight.images.path_encoding import is_shard_name, is_url
@@ -117,7 +117,7 @@ def _write(planner: "_Planner") -> None:
     folder, job = planner.folder, planner.job
     units = [replace(unit, number=number) for number, unit in enumerate(planner.units())]
     if not units and not planner.n_unchanged:
-        raise InvalidParameterError(f"there is no image in {', '.join(job.inputs[:5]) or 'nothing'}")
+        raise InvalidParameterError(no_image_text(list(job.inputs), planner.skipped))
     skipped = dict(planner.skipped.most_common())
     job = replace(job, skipped=skipped, unchanged=planner.n_unchanged)
     if not folder.put_plan(units_bytes(units, job)):

@@ -1,7 +1,16 @@
 """Find images and decode them."""
 
 from nearsight.images.decode import DecodedImage, content_id, decode, exif_of, may_show_more, thumbnail
-from nearsight.images.discovery import count, covers, excluded_from, exists, find, require_any, roots
+from nearsight.images.discovery import (
+    count,
+    covers,
+    excluded_from,
+    exists,
+    find,
+    no_image_text,
+    require_any,
+    roots,
+)
 from nearsight.images.exclusions import Exclusions
 from nearsight.images.in_memory import InMemoryImage
 from nearsight.images.limits import DECODER_RULES, DRAFT_FACTOR, EXTENSIONS, Limits, Stat
@@ -33,6 +42,7 @@ __all__ = [
     "exists",
     "find",
     "may_show_more",
+    "no_image_text",
     "require_any",
     "roots",
     "thumbnail",

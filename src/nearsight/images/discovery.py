@@ -6,7 +6,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from glob import has_magic
 from typing import Any, TypeAlias
@@ -24,9 +24,12 @@ from nearsight.images.remote import canonical_url, exists_remote, find_remote, r
 from nearsight.images.shards import find_member, has_member, is_member_url, members
 from nearsight.images.sources import FileSource, ImageSource, MemorySource
 from nearsight.images.walk import walk
+from nearsight.text_format import shortened
 
 Input: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | tuple[str, Any]"
 Inputs: TypeAlias = "Input | Iterable[Input]"
+
+_COMMON_ENDINGS = ".jpg, .png, .webp, .tif, .gif, .bmp, .heic, .avif, .jp2"
 
 # Prefixes of roots that are not a path with everything below it; no absolute path starts so.
 _GLOB = "glob:"
@@ -223,18 +226,35 @@ def require_any(inputs: Inputs, *, allow_remote: bool = False, exclusions: Exclu
         return
     exclusions, skipped = exclusions or Exclusions(), Counter[str]()
     failures: list[ImageFailure] = []
-    names = []
     for item in _each(inputs):
         if not isinstance(item, (str, os.PathLike)):
             return
-        names.append(os.fsdecode(item))
-        if _has_image(names[-1], allow_remote, exclusions, skipped, failures):
+        if _has_image(os.fsdecode(item), allow_remote, exclusions, skipped, failures):
             return
+    raise InvalidParameterError(no_image_text(inputs, skipped, failures))
+
+
+def no_image_text(inputs: Inputs, skipped: Mapping[str, int], failures: Sequence[ImageFailure] = ()) -> str:
+    """Return what to tell of inputs in which there is no image at all.
+
+    Parameters
+    ----------
+    inputs
+        See `find`.
+    skipped : mapping of str to int
+        What `find` has passed over, by kind.
+    failures : sequence of ImageFailure
+        What could not be searched.
+    """
+    paths = [] if isinstance(inputs, Iterator) else _each(inputs)
+    names = [os.fsdecode(path) for path in paths if isinstance(path, (str, os.PathLike))]
     reasons = [f"{failure.path} {failure.reason}" for failure in failures[:3]]
     if skipped:
         reasons.append(skipped_text(skipped))
-    raise InvalidParameterError(
-        f"there is no image in {', '.join(names[:5]) or 'nothing'}{': ' * bool(reasons)}{'; '.join(reasons)}"
+    return (
+        f"there is no image in {shortened(names) or 'the inputs'}{': ' * bool(reasons)}{'; '.join(reasons)}."
+        f" Of a folder, files count that end in {_COMMON_ENDINGS} or the like; name a folder with such files,"
+        " or single files, which may end in anything"
     )
 
 

@@ -265,4 +265,4 @@ def _unknown(name: str, known: list[str]) -> str:
     containing = [other for other in known if name.lower() in other] if len(name) > 2 else []
     near = list(dict.fromkeys([*containing, *difflib.get_close_matches(name, known, n=3)]))[:3]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"There is no model {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+    return f"There is no model {name!r}.{hint} nearsight models and nearsight.list_models() list them."
