@@ -119,6 +119,15 @@ def test_issues_are_sorted_and_counted(result):
 
 
 @pytest.mark.slow
+def test_a_notebook_shows_the_issues_of_each_kind(result):
+    page = result._repr_html_()
+    for kind, n in list(result.counts.items())[:10]:
+        assert f"<p>{kind.replace('_', ' ')}: {n}</p>" in page
+    assert "blurred.png</figcaption>" in page
+    assert page.count("<img") == sum(min(n, 10) for n in list(result.counts.values())[:10])
+
+
+@pytest.mark.slow
 def test_without_labels_and_splits_it_says_what_was_not_checked(tmp_path):
     for i in range(3):
         photo(i, TINTS["red"]).save(tmp_path / f"{i}.png")

@@ -42,6 +42,15 @@ def test_finds_what_is_there_and_says_what_is_noise(collection):
         assert (cluster.words, cluster.name) == ([], None)
 
 
+def test_a_notebook_shows_the_representatives(collection, monkeypatch):
+    monkeypatch.setattr(collection, "thumbnails", lambda ids: dict.fromkeys(ids, b"\xff\xd8\xff"))
+    found = collection.cluster(4)
+    for shown in (found, found.merged(2), collection.predict_clusters(found)):
+        page = shown._repr_html_()
+        assert page.count("<img") == sum(min(len(c.representatives), 10) for c in shown.clusters)
+        assert f"<p>0: {len(shown.clusters[0].ids)} images</p>" in page
+
+
 def test_as_many_as_are_asked_for(collection):
     found = collection.cluster(4, where="truth >= 0")
     assert (found.algorithm, found.noise) == ("kmeans", [])

@@ -1,6 +1,7 @@
 """Copies in a collection: what is found, what is kept, and that it stays among the chosen."""
 
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -62,6 +63,10 @@ def test_groups_name_the_kept_image_and_why(collection):
     assert all(group.agreement > found.threshold for group in found.groups)
     assert found.n_images == 12
     assert found.leaks == []
+    page = found._repr_html_()
+    assert page.count("data:image/jpeg;base64,/9j/") == 7
+    assert "<p>agreement 1.00, keep the first: the oldest of identical files</p>" in page
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
 def test_what_each_was_verified_against(collection, monkeypatch):

@@ -110,7 +110,7 @@ def test_a_broken_plugin_is_left_out(install, name: str, value: str, message: st
 def test_unknown_names() -> None:
     with pytest.raises(
         UnknownModelError,
-        match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL} or efficientnet-lite2 or .*[?] nearsight models",
+        match=f"'efficientnet_lite0'. Did you mean {DEFAULT_MODEL} or efficientnet-lite2 or .*[?] nearsight",
     ):
         find_model("efficientnet_lite0")
     with pytest.raises(

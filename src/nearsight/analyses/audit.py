@@ -21,6 +21,7 @@ from nearsight.analyses.label_check import check_labeled_images
 from nearsight.analyses.labeled_images import SPLIT_FOLDERS, LabeledImages
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, read_vectors
+from nearsight.collection.notebook import Card, Thumbnails, rows_html
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
@@ -83,6 +84,8 @@ class Audit(ShortRepr):
         What to expect of the labels that look wrong; empty where they were not checked.
     coverage : list of Coverage
         How much of each other split lies near images of ``train``; empty without such splits.
+    thumbnails : Thumbnails
+        Of the collection, for notebooks.
     """
 
     issues: list[Issue]
@@ -92,12 +95,18 @@ class Audit(ShortRepr):
     notes: list[str] = field(default_factory=list)
     label_cuts: list[LabelCut] = field(default_factory=list)
     coverage: list[Coverage] = field(default_factory=list)
+    thumbnails: Thumbnails = field(default_factory=Thumbnails, repr=False, compare=False)
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of issues of each kind that occurs."""
         counts = Counter(issue.kind for issue in self.issues)
         return {kind: counts[kind] for kind in ISSUE_KINDS if counts[kind]}
+
+    def _repr_html_(self) -> str:
+        cards = {kind: [_card(issue) for issue in self.issues if issue.kind == kind] for kind in self.counts}
+        rows = ((f"{kind.replace('_', ' ')}: {len(cards[kind]):,}", cards[kind]) for kind in cards)
+        return rows_html(rows, self.thumbnails)
 
 
 def audit(
@@ -179,7 +188,13 @@ def audit(
         notes.append("there are no splits, so that leaks were not looked for")
     order = {kind: i for i, kind in enumerate(ISSUE_KINDS)}
     issues.sort(key=lambda issue: (order[issue.kind], -issue.severity))
-    return Audit(issues, len(items), limits, counts, notes, cuts, covered)
+    thumbnails = Thumbnails(collection.thumbnails)
+    return Audit(issues, len(items), limits, counts, notes, cuts, covered, thumbnails)
+
+
+def _card(issue: Issue) -> Card:
+    """Return the first image of an issue, and why it is one."""
+    return Card("".join(issue.ids[:1]), "".join(issue.paths[:1]), issue.detail)
 
 
 def _issue(kind: str, items: Iterable[Item], severity: float, detail: str) -> Issue:

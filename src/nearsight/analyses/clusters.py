@@ -15,12 +15,13 @@ from nearsight.analyses.groups import GroupDescription, describe_groups, read_gr
 from nearsight.artifacts import write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
+from nearsight.collection.notebook import Card, Thumbnails, rows_html
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
 from nearsight.parameters import require_whole
 from nearsight.progress import bar, steps
-from nearsight.text_format import ShortRepr
+from nearsight.text_format import ShortRepr, count
 
 if TYPE_CHECKING:
     from nearsight.estimators.clustering import ClusterAssigner
@@ -65,6 +66,8 @@ class Clustering(ShortRepr):
         What somebody changed since, the latest last: `analyses.cluster_edits`.
     keys : list of str
         The metadata under which the clusters are saved, too, if they are the collection's own.
+    thumbnails : Thumbnails
+        Of the collection, for notebooks.
     """
 
     clusters: list[Cluster]
@@ -78,6 +81,14 @@ class Clustering(ShortRepr):
     coordinates: str | None = None
     edits: list[ClusterEdit] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    thumbnails: Thumbnails = field(default_factory=Thumbnails, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (f"{c.name or c.id}: {count(len(c.ids), 'image')}", [Card(id) for id in c.representatives])
+            for c in self.clusters
+        )
+        return rows_html(rows, self.thumbnails)
 
     def merged(self, n: int) -> "Clustering":
         """Merge the most similar clusters until at most `n` are left.
@@ -351,6 +362,7 @@ def cluster(
         fitted.levels,
         fitted.level,
         fitted.coordinates,
+        thumbnails=Thumbnails(collection.thumbnails),
     )
     return clustering.merged(k) if algorithm == "density" and k is not None else clustering
 
@@ -454,4 +466,5 @@ def predict_clusters(
                 (noise if label < 0 else ids_by_cluster[label]).append(id)
             shown.update(len(batch))
     clusters = [replace(c, ids=ids) for c, ids in zip(clustering.clusters, ids_by_cluster, strict=True)]
-    return replace(clustering, clusters=clusters, noise=noise)
+    thumbnails = Thumbnails(collection.thumbnails)
+    return replace(clustering, clusters=clusters, noise=noise, thumbnails=thumbnails)

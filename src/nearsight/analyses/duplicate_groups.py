@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from nearsight.analyses.kept_file import n_distinct_files
 from nearsight.collection import Item
+from nearsight.collection.notebook import Card, Thumbnails, rows_html
 from nearsight.estimators.conformal import Threshold
 from nearsight.text_format import ShortRepr
 from nearsight.verification import dense
@@ -131,6 +132,8 @@ class Duplicates(ShortRepr):
         different photographs of one scene.
     n_without_thumbnail : int
         Images without a thumbnail, which cannot be verified.
+    thumbnails : Thumbnails
+        Of the collection, for notebooks.
     """
 
     groups: list[DuplicateGroup]
@@ -140,6 +143,7 @@ class Duplicates(ShortRepr):
     calibration: Threshold | None = None
     expected_rate: float | None = None
     n_without_thumbnail: int = 0
+    thumbnails: Thumbnails = field(default_factory=Thumbnails, repr=False, compare=False)
 
     @property
     def is_doubtful(self) -> bool:
@@ -148,6 +152,15 @@ class Duplicates(ShortRepr):
         Then every group needs a look, and only identical files are redundant for certain.
         """
         return is_doubtful(self.expected_rate, self.calibration)
+
+    def _repr_html_(self) -> str:
+        leaks = ((leak.agreement, "a leak", [leak.first, leak.second]) for leak in self.leaks)
+        groups = ((group.agreement, f"keep the first: {group.why}", group.items) for group in self.groups)
+        rows = (
+            (f"agreement {agreement:.2f}, {text}", [Card(item.id, item.path) for item in items])
+            for agreement, text, items in (*leaks, *groups)
+        )
+        return rows_html(rows, self.thumbnails)
 
 
 def is_doubtful(expected_rate: float | None, calibration: Threshold | None) -> bool:

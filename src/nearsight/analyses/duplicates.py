@@ -16,6 +16,7 @@ from nearsight.analyses.pair_verification import PairVerification
 from nearsight.analyses.scratch_array import scratch_array
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, read_vectors
+from nearsight.collection.notebook import Thumbnails
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.duplicates import NearDuplicates, PairVerifier, pair_cosines
 from nearsight.parallel import WorkerPool
@@ -234,6 +235,7 @@ def _find(
         calibration=estimator.calibration_,
         expected_rate=estimator.expected_rate_,
         n_without_thumbnail=int((~thumbnails.is_present).sum()),
+        thumbnails=Thumbnails(collection.thumbnails),
     ), estimator
 
 

@@ -1,17 +1,13 @@
 """What the methods of a collection return."""
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from html import escape
 from typing import Any
 
-from nearsight.errors import ImageFailure, NearsightError
-from nearsight.text_format import ShortRepr, printable
-
-# Images that a notebook shows of a result.
-_N_SHOWN = 50
+from nearsight.collection.notebook import Card, Thumbnails, images_html
+from nearsight.errors import ImageFailure
+from nearsight.text_format import ShortRepr
 
 #: What a user attaches to an image: text, numbers, and true or false by key.
 Metadata = Mapping[str, Any]
@@ -51,33 +47,15 @@ class Matches(list[Match]):
 
     def __init__(self, matches: list[Match], thumbnails: Callable[[list[str]], Mapping[str, bytes]]) -> None:
         super().__init__(matches)
-        self._thumbnails = thumbnails
+        self._thumbnails = Thumbnails(thumbnails)
 
     def __reduce__(self) -> tuple[type, tuple[list[Match]]]:
         # Pickled and copied as a plain list: thumbnails come from an open store.
         return list, (list(self),)
 
     def _repr_html_(self) -> str:
-        shown = self[:_N_SHOWN]
-        try:
-            thumbnails = self._thumbnails([match.id for match in shown])
-        except NearsightError:  # An image was removed since.
-            thumbnails = {}
-        cards = (_card(match, thumbnails.get(match.id, b"")) for match in shown)
-        rest = f"<p>and {len(self) - len(shown):,} more</p>" if len(self) > len(shown) else ""
-        return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(cards)}</div>{rest}'
-
-
-def _card(match: Match, thumbnail: bytes) -> str:
-    name = escape(printable(match.path.rpartition("/")[2] or match.id))
-    source = f"data:image/jpeg;base64,{b64encode(thumbnail).decode()}"
-    size = "width:128px;height:128px;object-fit:contain"
-    return (
-        '<figure style="margin:0;width:128px;overflow-wrap:anywhere">'
-        + (f'<img src="{source}" alt="" style="{size}">' if thumbnail else f'<div style="{size}"></div>')
-        + f'<figcaption title="{escape(printable(match.path))}">{match.similarity:.3f}<br>{name}</figcaption>'
-        "</figure>"
-    )
+        cards = [Card(match.id, match.path, f"{match.similarity:.3f}") for match in self]
+        return images_html(cards, self._thumbnails)
 
 
 @dataclass(frozen=True, slots=True)
