@@ -2,7 +2,7 @@
 
 import pickle
 
-from nearsight.collection.notebook import Card, Thumbnails, images_html, rows_html
+from nearsight.collection.notebook import ShownImage, Thumbnails, images_html, rows_html
 from nearsight.errors import UnknownIdError
 
 
@@ -11,7 +11,7 @@ def read(ids):
 
 
 def test_the_first_rows_and_images_are_shown():
-    rows = [(f"row {number}", [Card(f"{number}-{i}") for i in range(number)]) for number in range(14)]
+    rows = [(f"row {number}", [ShownImage(f"{number}-{i}") for i in range(number)]) for number in range(14)]
     page = rows_html(rows, Thumbnails(read))
     assert [f"<p>row {number}</p>" in page for number in range(14)] == [True] * 10 + [False] * 4
     assert page.count("data:image/jpeg;base64,/9j/") == sum(range(10))
@@ -22,7 +22,7 @@ def test_the_first_rows_and_images_are_shown():
 
 
 def test_texts_are_escaped_and_empty_ones_left_out():
-    cards = [Card("0123456789abcdef"), Card("", "/p/<i>.png", "a & b")]
+    cards = [ShownImage("0123456789abcdef"), ShownImage("", "/p/<i>.png", "a & b")]
     page = rows_html([("<b>", cards)], Thumbnails())
     assert "<p>&lt;b&gt;</p>" in page
     assert '<figcaption title="">0123456789ab</figcaption>' in page
@@ -33,7 +33,7 @@ def test_an_image_that_is_gone_and_a_copy_are_shown_without_thumbnails():
     def gone(ids):
         raise UnknownIdError("no image has that id")
 
-    cards = [Card("a"), Card("b")]
+    cards = [ShownImage("a"), ShownImage("b")]
     for thumbnails in (Thumbnails(gone), pickle.loads(pickle.dumps(Thumbnails(read))), Thumbnails()):
         page = images_html(cards, thumbnails)
         assert page.count("<figure") == 2

@@ -21,7 +21,7 @@ from nearsight.analyses.label_check import check_labeled_images
 from nearsight.analyses.labeled_images import SPLIT_FOLDERS, LabeledImages
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, read_vectors
-from nearsight.collection.notebook import Card, Thumbnails, rows_html
+from nearsight.collection.notebook import ShownImage, Thumbnails, rows_html
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.anomaly import knn_distances
 from nearsight.estimators.classification.label_errors import MIN_ROWS, LabelCut
@@ -104,8 +104,8 @@ class Audit(ShortRepr):
         return {kind: counts[kind] for kind in ISSUE_KINDS if counts[kind]}
 
     def _repr_html_(self) -> str:
-        cards = {kind: [_card(issue) for issue in self.issues if issue.kind == kind] for kind in self.counts}
-        rows = ((f"{kind.replace('_', ' ')}: {len(cards[kind]):,}", cards[kind]) for kind in cards)
+        shown = {kind: [_shown(issue) for issue in self.issues if issue.kind == kind] for kind in self.counts}
+        rows = [(f"{kind.replace('_', ' ')}: {len(shown[kind]):,}", shown[kind]) for kind in shown]
         return rows_html(rows, self.thumbnails)
 
 
@@ -192,9 +192,9 @@ def audit(
     return Audit(issues, len(items), limits, counts, notes, cuts, covered, thumbnails)
 
 
-def _card(issue: Issue) -> Card:
+def _shown(issue: Issue) -> ShownImage:
     """Return the first image of an issue, and why it is one."""
-    return Card("".join(issue.ids[:1]), "".join(issue.paths[:1]), issue.detail)
+    return ShownImage("".join(issue.ids[:1]), "".join(issue.paths[:1]), issue.detail)
 
 
 def _issue(kind: str, items: Iterable[Item], severity: float, detail: str) -> Issue:

@@ -15,7 +15,7 @@ from nearsight.analyses.groups import GroupDescription, describe_groups, read_gr
 from nearsight.artifacts import write_artifact
 from nearsight.collection import Collection
 from nearsight.collection.arrays import batch_vectors, read_vectors
-from nearsight.collection.notebook import Card, Thumbnails, rows_html
+from nearsight.collection.notebook import ShownImage, Thumbnails, rows_html
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import unit_length
 from nearsight.models import Fingerprint
@@ -84,10 +84,10 @@ class Clustering(ShortRepr):
     thumbnails: Thumbnails = field(default_factory=Thumbnails, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
-        rows = (
-            (f"{c.name or c.id}: {count(len(c.ids), 'image')}", [Card(id) for id in c.representatives])
+        rows = [
+            (f"{c.name or c.id}: {count(len(c.ids), 'image')}", [ShownImage(id) for id in c.representatives])
             for c in self.clusters
-        )
+        ]
         return rows_html(rows, self.thumbnails)
 
     def merged(self, n: int) -> "Clustering":

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from nearsight.analyses.kept_file import n_distinct_files
 from nearsight.collection import Item
-from nearsight.collection.notebook import Card, Thumbnails, rows_html
+from nearsight.collection.notebook import ShownImage, Thumbnails, rows_html
 from nearsight.estimators.conformal import Threshold
 from nearsight.text_format import ShortRepr
 from nearsight.verification import dense
@@ -156,10 +156,10 @@ class Duplicates(ShortRepr):
     def _repr_html_(self) -> str:
         leaks = ((leak.agreement, "a leak", [leak.first, leak.second]) for leak in self.leaks)
         groups = ((group.agreement, f"keep the first: {group.why}", group.items) for group in self.groups)
-        rows = (
-            (f"agreement {agreement:.2f}, {text}", [Card(item.id, item.path) for item in items])
+        rows = [
+            (f"agreement {agreement:.2f}, {text}", [ShownImage(item.id, item.path) for item in items])
             for agreement, text, items in (*leaks, *groups)
-        )
+        ]
         return rows_html(rows, self.thumbnails)
 
 

@@ -151,8 +151,8 @@ def to_arrow(
     stored = pa.schema([*schema.schema(facts["dim"]), *metadata])
     named = schema.table_columns(columns, stored, keys)
     items: list[Item] = []
-    while some := (yield from page(collection, where, offset=len(items), limit=_PAGE)):
-        items += some
+    while part := (yield from page(collection, where, offset=len(items), limit=_PAGE)):
+        items += part
     ids = [item.id for item in items]
     rows = [asdict(item) | {schema.PREFIX + key: item.metadata.get(key) for key in keys} for item in items]
     if "vector" in named.values():

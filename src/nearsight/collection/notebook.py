@@ -1,7 +1,7 @@
 """Results as a notebook shows them: images with captions, and rows of images."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -36,7 +36,7 @@ class Thumbnails:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ShownImage:
     """An image of a result; empty texts are left out.
 
     Attributes
@@ -52,22 +52,21 @@ class Card:
     caption: str = ""
 
 
-def images_html(cards: Sequence[Card], thumbnails: Thumbnails, *, n_shown: int = _N_IMAGES) -> str:
+def images_html(images: Sequence[ShownImage], thumbnails: Thumbnails, *, n_shown: int = _N_IMAGES) -> str:
     """Return the first images side by side, and how many more there are."""
-    shown = cards[:n_shown]
-    by_id = thumbnails([card.id for card in shown if card.id])
-    figures = "".join(_figure(card, by_id.get(card.id, b"")) for card in shown)
-    rest = _rest(len(cards) - len(shown))
+    shown = images[:n_shown]
+    by_id = thumbnails([image.id for image in shown if image.id])
+    figures = "".join(_figure(image, by_id.get(image.id, b"")) for image in shown)
+    rest = _rest(len(images) - len(shown))
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{figures}</div>{rest}'
 
 
-def rows_html(rows: Iterable[tuple[str, Sequence[Card]]], thumbnails: Thumbnails) -> str:
+def rows_html(rows: Sequence[tuple[str, Sequence[ShownImage]]], thumbnails: Thumbnails) -> str:
     """Return the first rows, each with its title and its first images, and how many more there are."""
-    rows = list(rows)
     shown = rows[:_N_ROWS]
     parts = (
-        f"<p>{escape(printable(title))}</p>{images_html(cards, thumbnails, n_shown=_N_IMAGES_OF_ROW)}"
-        for title, cards in shown
+        f"<p>{escape(printable(title))}</p>{images_html(images, thumbnails, n_shown=_N_IMAGES_OF_ROW)}"
+        for title, images in shown
     )
     return "".join(parts) + _rest(len(rows) - len(shown))
 
@@ -76,13 +75,13 @@ def _rest(n: int) -> str:
     return f"<p>and {n:,} more</p>" if n else ""
 
 
-def _figure(card: Card, thumbnail: bytes) -> str:
-    name = card.path.rpartition("/")[2] or card.id[:12]
-    text = "<br>".join(escape(printable(line)) for line in (card.caption, name) if line)
+def _figure(image: ShownImage, thumbnail: bytes) -> str:
+    name = image.path.rpartition("/")[2] or image.id[:12]
+    text = "<br>".join(escape(printable(line)) for line in (image.caption, name) if line)
     source = f"data:image/jpeg;base64,{b64encode(thumbnail).decode()}"
     size = "width:128px;height:128px;object-fit:contain"
     return (
         '<figure style="margin:0;width:128px;overflow-wrap:anywhere">'
         + (f'<img src="{source}" alt="" style="{size}">' if thumbnail else f'<div style="{size}"></div>')
-        + f'<figcaption title="{escape(printable(card.path))}">{text}</figcaption></figure>'
+        + f'<figcaption title="{escape(printable(image.path))}">{text}</figcaption></figure>'
     )

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nearsight.collection.notebook import Card, Thumbnails, images_html
+from nearsight.collection.notebook import ShownImage, Thumbnails, images_html
 from nearsight.errors import ImageFailure
 from nearsight.text_format import ShortRepr
 
@@ -54,8 +54,8 @@ class Matches(list[Match]):
         return list, (list(self),)
 
     def _repr_html_(self) -> str:
-        cards = [Card(match.id, match.path, f"{match.similarity:.3f}") for match in self]
-        return images_html(cards, self._thumbnails)
+        images = [ShownImage(match.id, match.path, f"{match.similarity:.3f}") for match in self]
+        return images_html(images, self._thumbnails)
 
 
 @dataclass(frozen=True, slots=True)
