@@ -96,7 +96,8 @@ def test_an_ignore_file_counts_from_then_on(collection: Collection, photos: Path
 
 def test_nothing_is_removed_where_nothing_is_left(collection: Collection, photos: Path) -> None:
     collection.add(photos)
-    report = collection.add(photos, exclude=["*"])
+    with pytest.warns(UserWarning, match="there is no image in .*photos: skipped: .* excluded"):
+        report = collection.add(photos, exclude=["*"])
     assert (report.removed, len(report.excluded), len(collection)) == (0, 3, 3)
 
 
