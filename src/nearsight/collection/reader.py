@@ -270,8 +270,8 @@ class CollectionReader:
 
     def _keys_in_use(self) -> dict[str, str]:
         """Return the metadata keys that an image has: a key that was taken from all keeps its column."""
-        types = self.metadata_types()
-        return {key: types[key] for key in types if self.count(f"metadata.{key} IS NOT NULL")}
+        types, stored = self.metadata_types(), self._store.schema
+        return {key: types[key] for key in types if self.count(schema.with_key(key, stored))}
 
     def info(self) -> dict[str, Any]:
         """Return what the collection is and holds.

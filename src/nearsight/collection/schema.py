@@ -14,7 +14,7 @@ from nearsight.collection.results import Item
 from nearsight.errors import InvalidParameterError, MetadataError
 from nearsight.images import Exif, decode_path
 from nearsight.store import NUMBER_TYPES, Field, Filter
-from nearsight.store.filters.ast import And, In
+from nearsight.store.filters.ast import And, In, IsNull, Not
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
 PREFIX = "meta_"
@@ -136,6 +136,11 @@ def among(ids: Sequence[str], condition: Filter | None) -> Filter:
     """Return a filter of images by id that also match a condition."""
     one_of = In(Field("id", pa.string()), tuple(ids))
     return Filter(one_of if condition is None else And(condition.node, one_of))
+
+
+def with_key(key: str, stored: pa.Schema) -> Filter:
+    """Return the filter of images that have metadata under a key, without the parser of expressions."""
+    return Filter(Not(IsNull(Field(PREFIX + key, stored.field(PREFIX + key).type))))
 
 
 def lacks_exif(stored: pa.Schema) -> bool:
