@@ -115,6 +115,26 @@ def test_what_others_write_meanwhile_is_carried_over(collection, folder):
     assert new.get(id).metadata["color"] == "red"
 
 
+def test_what_changed_since_the_upgrade_is_carried_back(collection, folder):
+    (folder / "3.png").unlink()
+    new = upgraded(collection, missing="drop")
+    ids = {item.metadata["name"]: item.id for item in new.items()}
+    new.update_metadata([ids["1.png"]], [{"color": "red"}])
+    new.remove([ids["2.png"]])
+    (folder / "5.png").rename(folder / "moved.png")
+    image(77).save(folder / "4.png")
+    new.add([folder / "moved.png", folder / "4.png"], progress=False)
+    assert rollback(new.directory) == 1
+    old = Collection.open(new.directory, model=OLD)
+    # What the upgrade left out is there again; what was removed since is not.
+    check(old, folder, OLD, [n for n in range(12) if n != 2])
+    assert old.get(ids["1.png"]).metadata == {"name": "1.png", "color": "red"}
+    assert str(folder / "moved.png") in old.get(ids["5.png"]).paths
+    # A file that changed is embedded again, and keeps its metadata.
+    old.add(folder, prune=True, progress=False)
+    assert {item.metadata["name"] for item in old.items() if item.path == str(folder / "4.png")} == {"4.png"}
+
+
 def test_files_that_are_gone_are_named_or_left_out(collection, folder):
     (folder / "3.png").unlink()
     image(77).save(folder / "4.png")

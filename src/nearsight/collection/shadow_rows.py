@@ -1,8 +1,10 @@
 """The rows of a new model, written beside those that a collection answers from."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +189,33 @@ def append_new(
         columns[mark] = pa.array([True if estimated else None] * len(kept), pa.bool_())
     store.append(pa.Table.from_pydict(columns))
     return len(kept)
+
+
+def carry_columns(source: VectorStore, target: VectorStore) -> None:
+    """Give rows what the other store says of the same images; the caller holds the write lock.
+
+    Vectors, thumbnails and the mark of estimates stay: they are each store's own.
+
+    Parameters
+    ----------
+    source, target : VectorStore
+        Only rows of images that are in both are changed, in `target`.
+    """
+    others = ("vector", "thumbnail", row_schema.PREFIX + ESTIMATED_KEY)
+    columns = [name for name in source.schema.names if name not in others]
+    if added := [source.schema.field(name) for name in columns if name not in target.schema.names]:
+        target.add_columns(added)
+
+    def digest(row: Mapping[str, Any]) -> bytes:
+        # A million rows fit into memory as digests, and hardly as what they say.
+        said = repr([row[name] for name in columns])
+        return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    before = {row["id"]: digest(row) for batch in target.scan(columns) for row in batch.to_pylist()}
+    schema = pa.schema([target.schema.field(name) for name in columns])
+    for batch in source.scan(columns):
+        changed = [
+            row for row in batch.to_pylist() if row["id"] in before and before[row["id"]] != digest(row)
+        ]
+        if changed:
+            target.update(pa.Table.from_pylist(changed, schema=schema))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight import images
@@ -28,6 +27,7 @@ from nearsight.collection.shadow_rows import (
     ESTIMATED_KEY,
     ShadowRows,
     append_new,
+    carry_columns,
     chunks,
     ids_of,
     vectors_by_id,
@@ -295,7 +295,8 @@ class Upgrade:
         rows = self._rows()
         with rows.locked():
             self._carry_over(rows)
-            self.state = replace(self.state, phase="switched", rolled_back=False)
+            left_out = sorted(ids_of(rows.old) - ids_of(rows.new))
+            self.state = replace(self.state, phase="switched", rolled_back=False, left_out=left_out)
             self.state.write(self._location)
             facts = manifest.CollectionManifest.of(self._backend.spec, self._facts.storage)
             replace(facts, created=self._facts.created, store=self.state.store).write(self._location)
@@ -315,17 +316,7 @@ class Upgrade:
             raise MissingFilesError([f"{len(missing)} images added meanwhile"])
         if self._missing == "keep":
             self._estimate(rows, missing, has_lock=True)
-        # The mark tells of the old vectors there, and of the new ones here.
-        others = ("vector", "thumbnail", PREFIX + ESTIMATED_KEY)
-        columns = [name for name in old.schema.names if name not in others]
-        if added := [old.schema.field(name) for name in columns if name not in new.schema.names]:
-            new.add_columns(added)
-        before = {row["id"]: row for batch in new.scan(columns) for row in batch.to_pylist()}
-        for batch in old.scan(columns):
-            changed = [row for row in batch.to_pylist() if before.get(row["id"], row) != row]
-            if changed:
-                fields = [new.schema.field(name) for name in columns]
-                new.update(pa.Table.from_pylist(changed, schema=pa.schema(fields)))
+        carry_columns(old, new)
 
     @property
     def _fingerprints(self) -> tuple[str, str]:
@@ -347,7 +338,8 @@ class Upgrade:
 def rollback(place: Path | Location) -> int:
     """Change a collection back to the rows of the model it was upgraded from.
 
-    Called again, as after a crash, it finishes what is left, and changes nothing else.
+    Metadata and files that were noted since are carried back, and images that were removed since leave the
+    old rows, too. Called again, as after a crash, it finishes what is left, and changes nothing else.
 
     Parameters
     ----------
@@ -369,12 +361,16 @@ def rollback(place: Path | Location) -> int:
         state = UpgradeState.read(location)
         if state is None or not state.was_rolled_back:
             state = _switched(location)
-        old = location.open_store(state.previous_store)
-        n_lacking = len(ids_of(location.open_store(state.store)) - ids_of(old))
+        old, new = location.open_store(state.previous_store), location.open_store(state.store)
+        n_lacking = len(ids_of(new) - ids_of(old))
         if state.phase == "switched":
             # The mark comes first: after a crash it tells an upgrade that was undone from one not yet done.
             state = replace(state, rolled_back=True)
             state.write(location)
+            # Earlier versions noted how many images were left out, and not which.
+            if state.left_out or not state.dropped:
+                old.delete(_removed_since(old, new, state.left_out))
+            carry_columns(new, old)
             previous = json.dumps(dict(state.previous), indent=2).encode() + b"\n"
             location.write_document(manifest.FILENAME, previous)
             replace(state, phase="ready").write(location)
@@ -442,6 +438,20 @@ def _switched(location: Location) -> UpgradeState:
             " upgrades it"
         )
     return state
+
+
+def _removed_since(old: VectorStore, new: VectorStore, left_out: Sequence[str]) -> list[str]:
+    """Return the images that left the collection after its rows became the new ones."""
+    before, now = ids_of(old), ids_of(new)
+
+    def keys(store: VectorStore, ids: set[str]) -> dict[str, set[str]]:
+        batches = store.scan(["id", "keys"], ids=sorted(ids)) if ids else ()
+        return {row["id"]: set(row["keys"] or ()) for batch in batches for row in batch.to_pylist()}
+
+    # A file that changed is another image now. Indexing it again takes its metadata from the old row.
+    changed = set[str]().union(*keys(new, now - before).values())
+    gone = keys(old, before - now - set(left_out))
+    return sorted(id for id, files in gone.items() if not files & changed)
 
 
 def _estimated(store: VectorStore) -> set[str]:

@@ -1,7 +1,7 @@
 """How far the upgrade of a collection came: one small document beside the manifest, replaced whole."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,6 +39,8 @@ class UpgradeState:
         Time for one image, measured on the sample; 0 if it is not known.
     rolled_back : bool
         Whether the old model was brought back, or is about to be.
+    left_out : sequence of str
+        Once the collection changed: ids of the old rows that have no new one.
     """
 
     phase: Phase
@@ -51,6 +53,7 @@ class UpgradeState:
     estimated: int = 0
     image_seconds: float = 0.0
     rolled_back: bool = False
+    left_out: Sequence[str] = ()
 
     @property
     def was_rolled_back(self) -> bool:

@@ -118,8 +118,9 @@ def upgrade(
 def rollback(run: Run, /) -> None:
     """Bring back the model before the latest upgrade.
 
-    That takes less than a second, because the old vectors are still there until `upgrade --commit` deletes
-    them. Images that were added after the upgrade lack one; index their folders again.
+    No image is embedded, because the old vectors are still there until `upgrade --commit` deletes them.
+    Metadata that was set after the upgrade stays, and images that were removed stay out. Images that were
+    added after the upgrade lack a vector; index their folders again.
     """
     from nearsight.services.upgrade import roll_back
 
