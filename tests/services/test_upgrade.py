@@ -7,7 +7,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.analyses.clusters import Clustering
 from nearsight.artifacts import write_artifact
-from nearsight.errors import InvalidParameterError, ParityError
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError, ParityError
 from nearsight.services import upgrade as service
 from nearsight.services.upgrade import roll_back, upgrade
 from nearsight.training import content_digest
@@ -101,6 +101,29 @@ def test_images_that_a_model_learned_from_are_not_searched_for(collection, model
     )
     assert report.switched
     assert (report.comparison.n_learned, report.comparison.recall) == (6, None)
+
+
+def test_an_upgrade_that_was_killed_while_it_refitted_is_finished_by_the_same_call(
+    collection, models, monkeypatch
+):
+    collection.fit_classifier(labels(collection), progress=False)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "refit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(collection, "other", progress=False)
+    new = Collection.open(collection.directory, model=models["other"])
+    with pytest.raises(FingerprintMismatchError):
+        new.classify()
+    report = upgrade(new, "other", progress=False)
+    assert (report.switched, report.n_embedded, report.old_model) == (True, 0, "fake")
+    assert [path.name for path in report.refitted] == ["classifier.npz"]
+    assert len(new.classify()) == 60
+    with pytest.raises(FingerprintMismatchError, match="holds vectors of fake already"):
+        upgrade(new, "other", only_sample=True, progress=False)
 
 
 def test_fitted_files_are_refitted_where_they_keep_their_inputs_else_listed(collection, models):

@@ -115,6 +115,9 @@ def upgrade(
 ) -> CollectionUpgrade:
     """Embed a collection with another model, compare both, and change it.
 
+    Where the collection has changed to this model already, fitted files are refitted that an interrupted call
+    has left.
+
     Parameters
     ----------
     collection : Collection
@@ -151,6 +154,10 @@ def upgrade(
     from nearsight.services.evaluation import learned_ids
 
     backend = load_model(model, device=device, cache_dir=cache_dir)
+    state = UpgradeState.read(collection.location)
+    is_there = backend.spec.fingerprint == collection.fingerprint
+    if is_there and state is not None and state.phase == "switched" and not only_sample:
+        return _finished(collection, model, state, progress)
     run = Upgrade(collection, backend, model=model, missing=missing)
     learned = learned_ids([collection.model_name, model])
     n_images = len(collection)
@@ -179,7 +186,7 @@ def upgrade(
         n_images,
         n_embedded,
         expected,
-        n_images * backend.spec.dim * (2 if collection.storage == "float16" else 4),
+        _vector_bytes(collection, n_images, backend.spec.dim),
         comparison,
         not only_sample,
         refits.refitted,
@@ -188,6 +195,38 @@ def upgrade(
         run.state.estimated,
         recall_by_bridge,
     )
+
+
+def _finished(
+    collection: Collection, model: str, state: UpgradeState, progress: bool | None
+) -> CollectionUpgrade:
+    """Do what an upgrade does once the collection has changed; a process may have been killed before."""
+    from nearsight.evaluation import Estimate
+
+    none = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    refits = refit(collection, _previous_fingerprint(state).digest, progress=progress)
+    return CollectionUpgrade(
+        state.previous["model"]["id"],
+        model,
+        len(collection),
+        0,
+        0.0,
+        _vector_bytes(collection, len(collection), collection.spec.dim),
+        ModelComparison(0, none),
+        True,
+        refits.refitted,
+        refits.stale,
+        state.dropped,
+        state.estimated,
+    )
+
+
+def _previous_fingerprint(state: UpgradeState) -> Fingerprint:
+    return Fingerprint.from_dict(dict(state.previous["fingerprint"]))
+
+
+def _vector_bytes(collection: Collection, n_images: int, dim: int) -> int:
+    return n_images * dim * (2 if collection.storage == "float16" else 4)
 
 
 def upgrade_document(report: CollectionUpgrade) -> dict[str, Any]:
@@ -286,8 +325,7 @@ def commit_upgrade(collection: Collection) -> RefitReport:
     state = UpgradeState.read(collection.location)
     report = RefitReport([], [])
     if state is not None and state.phase == "switched":
-        old = Fingerprint.from_dict(dict(state.previous["fingerprint"]))
-        report = refit(collection, old.digest)
+        report = refit(collection, _previous_fingerprint(state).digest)
     commit(collection.location)
     return report
 
