@@ -8,6 +8,7 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.errors import FilterError, InvalidParameterError, StorageError
+from nearsight.services import monitor as monitoring
 from nearsight.services.monitor import monitor
 
 from fake import DIM, FakeBackend
@@ -66,6 +67,43 @@ def test_foreign_images_are_an_alarm_when_they_come_twice(collection):
     second = monitor(collection, "month = 3", known="month = 1")
     assert second.unknown_in_a_row
     assert any("twice in a row" in sentence for sentence in second.advice)
+
+
+def test_the_same_images_confirm_nothing_where_there_are_more_than_are_compared(collection, monkeypatch):
+    monkeypatch.setattr(monitoring, "_MAX_ROWS", 100)
+    for month in (2, 3):
+        kinds = np.random.default_rng(month).integers(0, 8, 400)
+        kinds[::2] = 9
+        add(collection, kinds, month, 10_000 * month)
+    first = monitor(collection, "month = 2", known="month = 1")
+    assert (first.n_new, first.unknown.p < 0.01) == (100, True)
+    add(collection, np.full(1, 9), 2, 90_000)
+    again = monitor(collection, "month = 2", known="month = 1")
+    assert again.unknown.p < 0.01
+    assert not again.unknown_in_a_row
+    assert monitor(collection, "month = 3", known="month = 1").unknown_in_a_row
+
+
+def test_files_that_changed_and_estimates_are_no_changed_software(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+
+    def save(number):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{number}.bmp")
+
+    for number in range(210):
+        save(number)
+    collection = Collection.create(tmp_path / "c", model=FakeBackend(), cache_dir=tmp_path / "cache")
+    collection.add(folder, progress=False)
+    # As a camera does that writes to the same names; and an upgrade, where files are gone.
+    for number in range(0, 210, 2):
+        save(number)
+    new = "path LIKE '%/1__.bmp'"
+    assert monitor(collection, new).lowest_cosine == pytest.approx(1, abs=1e-5)
+    ids = [item.id for item in collection.items()]
+    collection.update_metadata(ids, [{"vector_estimated": True}] * len(ids))
+    assert monitor(collection, new).lowest_cosine is None
 
 
 def test_files_that_are_embedded_differently_show_changed_software(tmp_path):

@@ -1,5 +1,6 @@
 """Whether the images that a collection gets are still like those that it had, and what to do if not."""
 
+import heapq
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from filelock import FileLock
 from nearsight.artifacts import replacing
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, sample_vectors
+from nearsight.collection.shadow_rows import ESTIMATED_KEY
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.evaluation import holm
 from nearsight.training.drift import ChangedMix, UnknownKinds, changed_mix, unknown_kinds
@@ -148,7 +150,9 @@ def monitor(
     mix = changed_mix(tables[0].X, tables[1].X, random_state=random_state)
     beyond = [tables[1].ids[row] for row in unknown.rows[:_N_SHOWN]]
     items = items_by_id(collection, beyond)
-    before = _noted(collection.directory / HISTORY, unknown.p, mix.p, tables[1].ids)
+    before = _noted(
+        collection.directory / HISTORY, unknown.p, mix.p, len(tables[1]), _lowest_ids(collection, new)
+    )
     return Monitoring(
         len(tables[0].ids),
         len(tables[1].ids),
@@ -189,7 +193,21 @@ def monitoring_document(result: Monitoring) -> dict[str, Any]:
     }
 
 
-def _noted(file: Path, p_unknown: float, p_mix: float, new: Sequence[str]) -> dict[str, Any]:
+def _lowest_ids(collection: Collection, where: str) -> list[str]:
+    """Return the ids of all images, or those that sort first: with more images, they are still the same."""
+    batches = collection.iter_batches(["id"], where)
+    return heapq.nsmallest(_MAX_ROWS, (id for batch in batches for id in batch.column("id").to_pylist()))
+
+
+def _are_the_same(last: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether more than half of the images of either are those of the other, by their lowest ids."""
+    # Beyond the last id that is known of one, those of the other say nothing.
+    ends = [max(ids) for ids in (last, now) if len(ids) >= _MAX_ROWS]
+    known = [{id for id in ids if not ends or id <= min(ends)} for ids in (last, now)]
+    return 2 * len(known[0] & known[1]) > min(map(len, known)) > 0
+
+
+def _noted(file: Path, p_unknown: float, p_mix: float, n_new: int, images: Sequence[str]) -> dict[str, Any]:
     """Append a run to the history, and return the run before of other images.
 
     A run replaces the last one if it shares more than half of the images of either: the same images, compared
@@ -197,10 +215,10 @@ def _noted(file: Path, p_unknown: float, p_mix: float, new: Sequence[str]) -> di
     """
     run: dict[str, Any] = {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "new": len(new),
+        "new": n_new,
         "p_unknown": p_unknown,
         "p_mix": p_mix,
-        "images": list(new),
+        "images": list(images),
     }
     with FileLock(file.with_suffix(".lock")):
         try:
@@ -210,8 +228,7 @@ def _noted(file: Path, p_unknown: float, p_mix: float, new: Sequence[str]) -> di
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise StorageError(f"{file} is damaged; delete it to begin a new history") from error
         # Only the last run's images are kept.
-        last = set(runs[-1].pop("images", ())) if runs else set()
-        if 2 * len(last.intersection(run["images"])) > min(len(last), len(new)) > 0:
+        if runs and _are_the_same(runs[-1].pop("images", ()), images):
             runs.pop()
         with replacing(file) as out:
             out.write(json.dumps({"runs": [*runs, run]}, indent=1).encode())
@@ -255,20 +272,23 @@ def _growth(collection: Collection, keys: Sequence[str], known: str, new: str) -
 def _lowest_cosine(collection: Collection, known: VectorTable) -> float | None:
     """Embed some known files again, and return the lowest cosine with what is stored."""
     items = items_by_id(collection, known.ids[: 4 * _N_EMBEDDED_AGAIN])
-    rows = [row for row, id in enumerate(known.ids) if id in items and _is_as_it_was(items[id])]
+    rows = [row for row, id in enumerate(known.ids) if id in items and _can_be_compared(items[id])]
     rows = rows[:_N_EMBEDDED_AGAIN]
     if not rows:
         return None
     again = collection.embedder(progress=False).embed([items[known.ids[row]].path for row in rows])
-    stored = known.X[rows][again.positions]
-    lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(again.vectors, axis=1)
-    cosines = (stored * again.vectors).sum(axis=1) / np.maximum(lengths, 1e-12)
+    # A file that shows something else now says nothing about the software.
+    same = [at for at, row in enumerate(again.positions) if again.ids[at] == known.ids[rows[row]]]
+    stored, vectors = known.X[rows][again.positions[same]], again.vectors[same]
+    lengths = np.linalg.norm(stored, axis=1) * np.linalg.norm(vectors, axis=1)
+    cosines = (stored * vectors).sum(axis=1) / np.maximum(lengths, 1e-12)
     return float(cosines.min()) if len(cosines) else None
 
 
-def _is_as_it_was(item: Item) -> bool:
-    """Whether the file is there, with the size that it had."""
+def _can_be_compared(item: Item) -> bool:
+    """Whether the file is there, with the size that it had, and the stored vector is that of the file."""
     try:
-        return Path(item.path).stat().st_size == item.size_bytes
+        is_there = Path(item.path).stat().st_size == item.size_bytes
     except (OSError, ValueError):
         return False
+    return is_there and not item.metadata.get(ESTIMATED_KEY)
