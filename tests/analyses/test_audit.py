@@ -143,6 +143,26 @@ def test_without_labels_and_splits_it_says_what_was_not_checked(tmp_path):
         audit(made, good=made, progress=False)
 
 
+def test_folders_above_the_set_are_no_splits(tmp_path):
+    # SPLIT_FOLDERS has "dev", for validation.
+    folder = tmp_path / "dev" / "set"
+    for split, n in (("train", 24), ("test", 3)):
+        (folder / split / "red").mkdir(parents=True)
+        for i in range(n):
+            photo(i + 100 * (split == "test"), TINTS["red"], (32, 24)).save(
+                folder / split / "red" / f"{i}.png"
+            )
+    (folder / "train/red/copy.png").write_bytes((folder / "train/red/0.png").read_bytes())
+    made = Collection.create(tmp_path / "c", model=FakeBackend())
+    made.add(folder, progress=False)
+    result = audit(made, progress=False)
+    assert "duplicate" in result.counts
+    assert "leak" not in result.counts
+    assert [(part.split, part.n) for part in result.coverage] == [("test", 3)]
+    one_split = audit(made, where="path LIKE '%/train/%'", progress=False)
+    assert any("there are no splits" in note for note in one_split.notes)
+
+
 def test_a_fault_of_the_whole_set_is_said_once(tmp_path):
     for i in range(6):
         photo(i, TINTS["red"]).point(lambda v: v * 0.2).resize((60, 60)).save(tmp_path / f"{i}.png")

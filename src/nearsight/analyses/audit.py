@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import PurePath
 
 import numpy as np
@@ -323,8 +324,12 @@ def _splits(
                 if value is not None:
                     splits[id] = {str(value)}
         return splits
+    folders = {path: _folders(path) for item in items.values() for path in item.paths}
+    # A folder above all images divides nothing, whatever its name: the home of a user called dev.
+    ends = (end(folders.values(), default=[]) for end in (min, max))
+    n_above = sum(1 for _ in takewhile(lambda names: names[0] == names[1], zip(*ends, strict=False)))
     by_folder = {
-        id: {SPLIT_FOLDERS[name] for path in item.paths for name in _folders(path) if name in SPLIT_FOLDERS}
+        id: {split for path in item.paths for split in _split_of(folders[path][n_above:])}
         for id, item in items.items()
     }
     found = {id: names for id, names in by_folder.items() if names}
@@ -333,6 +338,11 @@ def _splits(
 
 def _folders(path: str) -> list[str]:
     return [part.lower() for part in PurePath(path).parts[:-1]]
+
+
+def _split_of(folders: Sequence[str]) -> list[str]:
+    """Return the split that the first of the folders names that names one; none if there is none."""
+    return [SPLIT_FOLDERS[name] for name in folders if name in SPLIT_FOLDERS][:1]
 
 
 def _label_issues(
