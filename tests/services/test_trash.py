@@ -12,6 +12,7 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.collection import removal
+from nearsight.collection.upgrade import Upgrade
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.services import trash as trash_module
 from nearsight.services.trash import FOLDER, Trash, certainly_redundant
@@ -93,6 +94,24 @@ def test_an_image_with_all_its_files_comes_back_as_it_was(collection, root, tras
     assert list((collection.directory / FOLDER).iterdir()) == []
     with pytest.raises(InvalidParameterError, match="put back already"):
         trash.restore(entry.id)
+
+
+def test_images_come_back_to_a_collection_that_was_upgraded_since(collection, root, trash):
+    a, b = image(collection, "a.png"), image(collection, "b.png")
+    put = trash.put({a: [str(root / "a.png")], b: None})
+    run = Upgrade(collection, FakeBackend(1))
+    run.shadow(progress=False)
+    run.verify()
+    new = run.switch()
+    new.update_metadata([a], [{"name": "new"}])
+    later = Trash(new, [root])
+    later.restore(put.entry.id)
+    assert later.entries() == []
+    assert set(new.get(a).paths) == {str(root / "a.png"), str(root / "deep" / "a.png")}
+    assert (new.get(a).metadata, new.get(b).metadata) == ({"name": "new"}, {"name": "b.png"})
+    [match] = new.search(root / "b.png", k=1)
+    assert (match.id, match.similarity) == (b, pytest.approx(1, abs=1e-4))
+    assert later.put({b: None}).entry is not None
 
 
 def test_one_of_identical_files_goes_and_the_image_stays(collection, root, trash):

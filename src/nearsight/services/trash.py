@@ -20,7 +20,9 @@ from filelock import FileLock
 
 from nearsight.artifacts import exported
 from nearsight.collection import Collection
-from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.collection.schema import metadata_columns, metadata_of
+from nearsight.collection.shadow_rows import ESTIMATED_KEY
+from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
 from nearsight.images import content_id, decode_path, encode_path
 from nearsight.images.limits import stamp_of
 
@@ -221,7 +223,7 @@ class Trash:
             elif entry.state != _TRASHED:
                 try:
                     self._put_back(entry)
-                except StorageError as error:
+                except NearsightError as error:
                     # What is in the way is somebody's file. The entry stays, and can be put back later.
                     _log.warning("the trash cannot put back %s: %s", entry.id, error)
 
@@ -307,7 +309,12 @@ class Trash:
                 continue
             Path(file.path).parent.mkdir(parents=True, exist_ok=True)
             _move_to_free_place(file.place, file.path)
-        self._collection.restore_rows(_read_rows(self._folder / entry.id / _ROWS))
+        rows = _read_rows(self._folder / entry.id / _ROWS)
+        try:
+            self._collection.restore_rows(rows)
+        except FingerprintMismatchError:
+            # The collection has another model since.
+            self._add_again(entry, rows)
         left = [file.place for file in entry.files if os.path.lexists(file.place)]
         if left:
             raise StorageError(
@@ -319,6 +326,19 @@ class Trash:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
         _remove_folder(self._folder / entry.id)
+
+    def _add_again(self, entry: TrashEntry, rows: pa.Table) -> None:
+        """Add files to the collection by its model now; an image that left it gets its metadata back."""
+        there = {item.id for item in self._collection.items(ids=entry.ids)}
+        columns = ["id", *metadata_columns(rows.schema)]
+        stored = {row["id"]: metadata_of(row) for row in rows.select(columns).to_pylist()}
+        metadata = {
+            file.path: {key: value for key, value in stored[file.id].items() if key != ESTIMATED_KEY}
+            for file in entry.files
+            if file.id in stored and file.id not in there
+        }
+        files = [file.path for file in entry.files if os.path.lexists(file.path)]
+        self._collection.add(files, metadata=lambda path: metadata.get(path, {}), progress=False)
 
     def _note(self, entry: TrashEntry, state: str) -> None:
         facts = asdict(entry) | {"format": 1, "state": state}
