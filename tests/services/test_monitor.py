@@ -77,7 +77,7 @@ def test_the_same_images_confirm_nothing_where_there_are_more_than_are_compared(
         add(collection, kinds, month, 10_000 * month)
     first = monitor(collection, "month = 2", known="month = 1")
     assert (first.n_new, first.unknown.p < 0.01) == (100, True)
-    add(collection, np.full(1, 9), 2, 90_000)
+    add(collection, np.full(40, 9), 2, 90_000)
     again = monitor(collection, "month = 2", known="month = 1")
     assert again.unknown.p < 0.01
     assert not again.unknown_in_a_row

@@ -121,7 +121,7 @@ def test_an_upgrade_that_was_killed_while_it_refitted_is_finished_by_the_same_ca
     report = upgrade(new, "other", progress=False)
     assert (report.switched, report.n_embedded, report.old_model) == (True, 0, "fake")
     assert [path.name for path in report.refitted] == ["classifier.npz"]
-    assert len(new.classify()) == 60
+    assert len(list(new.classify())) == 60
     with pytest.raises(FingerprintMismatchError, match="holds vectors of fake already"):
         upgrade(new, "other", only_sample=True, progress=False)
 
