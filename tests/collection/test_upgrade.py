@@ -76,7 +76,7 @@ def test_rows_of_the_new_model_replace_the_old_ones_and_come_back(collection, fo
     image(99).save(folder / "99.png")
     with pytest.raises(FingerprintMismatchError, match="was upgraded to fake since it was opened"):
         collection.add(folder, progress=False)
-    new.add(folder, progress=False, metadata={"name": "99.png"})
+    new.add(folder / "99.png", progress=False, metadata={"name": "99.png"})
     assert rollback(tmp_path / "c") == 1
     check(Collection.open(tmp_path / "c", model=OLD), folder, OLD)
     assert UpgradeState.read(tmp_path / "c").phase == "ready"
