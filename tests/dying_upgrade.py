@@ -25,7 +25,7 @@ def run(place, step, n_writes, query):
         return stopped
 
     # A bucket knows of no death: the next process waits so long.
-    lease.TTL_S = 1.0
+    lease.TTL_S = 0.5
     location = locate(place)
     store = location.open_store(upgrade.manifest.CollectionManifest.read(location).store)
     for owner, name in (

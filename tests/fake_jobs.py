@@ -128,7 +128,7 @@ def start(*arguments: object) -> Preloaded:
 
 def main(*arguments: str) -> None:
     # A bucket knows of no death: the next process waits so long.
-    lease.TTL_S = 5.0
+    lease.TTL_S = 3.0
     action, directory, *rest = arguments or sys.argv[1:]
     folder = JobFolder(directory)
     if action == "work":

@@ -152,6 +152,8 @@ def test_workers_and_committers_of_a_job_on_s3_are_killed(
     log = tmp_path / "log"
     log.touch()
     monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    # A server that is away is asked again for some seconds else.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     job = planned(tmp_path, [str(photos)], place="s3://photos/jobs/1", uri="s3://photos/shop")
     worker = start("work", job.uri, "0/2", log, 0.2)
     wait_for(lambda: log.read_text().count(f"{worker.pid}\n") >= UNIT // 2, worker)

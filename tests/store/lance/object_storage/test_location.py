@@ -135,6 +135,8 @@ def test_errors_name_the_place_and_the_remedy(uri, server, monkeypatch):
     missing = uri.replace("//photos", "//nobucket")
     with pytest.raises(StorageError, match=r"s3://nobucket/.* at http://127.*the bucket does not exist"):
         Collection.create(missing, model=FakeBackend())
+    # One that is away is asked again for some seconds else.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
     own = S3Server()
     own.make_bucket("photos")
     away = uri.replace(server.url, own.url)
