@@ -1,9 +1,15 @@
 """Image embeddings you can trust, from one pass over your images."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nearsight._version import __version__ as __version__
+
+# ONNX Runtime (from 1.29 on) and Ray report their use over the network, and look here when they are loaded.
+# Who wants that sets the variable.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 # The module of each name. It is imported on first use, so that `import nearsight` is instant.
 _HOMES = {
