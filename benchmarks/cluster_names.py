@@ -4,10 +4,10 @@
 
 Forty images of each class, or all if there are fewer, are named beside those of the other classes. A
 name is right if its first word is one of those that NAMES accepts for the class. "perhaps" is the share of
-names with "perhaps", "shares" of those with shares.
+names with "perhaps", "mixed" of those that say so.
 
-"Mixed" puts two classes in one cluster that have no accepted name in common, of which the smaller is at least
-three tenths: how they are named, and of those with shares, how many accept a name of each class ("right").
+"Two classes" puts two in one cluster that have no accepted name in common, of which the smaller is at least
+three tenths: how they are named, and of the names with "mixed", how many have a word of each class ("right").
 
 ± is half of the 95 % interval over draws.
 """
@@ -109,8 +109,8 @@ def names(X: np.ndarray, y: np.ndarray, all_classes: list[str], model: str) -> l
             ),
         },
         {"method": "sure", **summary(n for draw in each for n in draw if n.kind == "sure")},
-        {"method": "mixed", **summary(mixed)},
-        {"method": "mixed, shares", **summary(n for n in mixed if n.kind == "shares")},
+        {"method": "two classes", **summary(mixed)},
+        {"method": "two classes, mixed", **summary(n for n in mixed if n.kind == "mixed")},
         *({"method": name, **summary(draw[i] for draw in each)} for i, name in enumerate(classes)),
     ]
 
@@ -131,8 +131,8 @@ class Named:
     @classmethod
     def of(cls, name: str | None, *classes: str) -> "Named":
         text = name or "perhaps"
-        kind = "shares" if "%" in text else "perhaps" if text.startswith("perhaps") else "sure"
-        words = [re.sub(r"^perhaps | \d+%?$", "", part) for part in text.split(", ")]
+        kind = next((kind for kind in ("mixed", "perhaps") if text.startswith(kind)), "sure")
+        words = [re.sub(r"^perhaps |^mixed: | \d+$", "", part) for part in text.split(", ")]
         if len(classes) == 1:
             words = words[:1]
         return cls(kind, all(set(words) & set(NAMES[c]) for c in classes))
@@ -142,7 +142,7 @@ def summary(named: Iterable[Named]) -> dict[str, Any]:
     rows = list(named)
     if not rows:
         return {"n": 0}
-    shares = {kind: sum(row.kind == kind for row in rows) / len(rows) for kind in ("perhaps", "shares")}
+    shares = {kind: sum(row.kind == kind for row in rows) / len(rows) for kind in ("perhaps", "mixed")}
     return {"n": len(rows), "right": sum(row.is_right for row in rows) / len(rows), **shares}
 
 

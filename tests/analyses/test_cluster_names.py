@@ -59,10 +59,11 @@ def test_many_kinds_are_their_category_and_one_kind_is_itself() -> None:
     assert names(("robin",) * 4, ("owl",) * 4) == ["robin", "owl"]
 
 
-def test_a_mixed_cluster_has_the_shares_of_its_categories() -> None:
+def test_a_mixed_cluster_is_named_after_its_categories_the_most_frequent_first() -> None:
     mixed = ("robin", "heron", "owl", "finch", "robin", "lemon", "fig", "lemon", "fig", "fig")
     dogs = ("poodle", "beagle") * 5
-    assert names(mixed, dogs, ("clock",) * 10) == ["fruit 50%, bird 50%", "dog", "clock"]
+    assert names(mixed, dogs, ("clock",) * 10) == ["mixed: fruit, bird", "dog", "clock"]
+    assert names((*mixed, "owl"), dogs, ("clock",) * 10)[0] == "mixed: bird, fruit"
     # Six tenths of one category are enough for its name.
     mostly = ("robin", "heron", "owl", "finch", "robin", "owl", "heron", "fig", "lemon", "fig")
     assert names(mostly, dogs, ("clock",) * 10)[0] == "bird"
@@ -71,9 +72,9 @@ def test_a_mixed_cluster_has_the_shares_of_its_categories() -> None:
 def test_a_mixed_cluster_is_never_a_single_noun() -> None:
     clocks = ("clock",) * 12
     # Six tenths are lemons: enough for a name by the probabilities, but a whole part of the vectors is not.
-    assert names(("lemon",) * 6 + ("robin",) * 4, clocks) == ["lemon 60%, robin 40%", "clock"]
+    assert names(("lemon",) * 6 + ("robin",) * 4, clocks) == ["mixed: lemon, robin", "clock"]
     # What sets no part apart is no name of it: clocks are everywhere.
-    assert names(("lemon",) * 6 + ("clock",) * 4, ("clock",) * 40) == ["lemon 60%, others 40%", "clock"]
+    assert names(("lemon",) * 6 + ("clock",) * 4, ("clock",) * 40) == ["mixed: lemon, others", "clock"]
     # A tenth that is something else makes no mixture.
     assert names(("lemon",) * 9 + ("robin",), clocks) == ["lemon", "clock"]
 
@@ -100,6 +101,17 @@ def test_without_images_or_differences_there_is_no_name() -> None:
     assert [n.name for n in names_from_words(Encoder(), X, np.array([0, 0, 1, 1]), VOCABULARY)] == [
         None,
         None,
+    ]
+
+
+def test_two_mixed_clusters_of_the_same_words_are_told_apart() -> None:
+    mixed = [ClusterName(["lemon", word], "mixed: lemon, others") for word in ("fig", "clock")]
+    alike = [ClusterName(["lemon", "robin", word], "mixed: lemon, robin") for word in ("fig", "clock")]
+    assert [name.name for name in unique_names([*mixed, *alike])] == [
+        "mixed: lemon, fig, others",
+        "mixed: lemon, clock, others",
+        "mixed: lemon, robin, fig",
+        "mixed: lemon, robin, clock",
     ]
 
 

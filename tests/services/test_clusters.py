@@ -56,6 +56,9 @@ def test_clusters_of_faces_are_named(collection, monkeypatch, share, name):
     sure = clustering.renamed({0: "dress", 1: "shoe"})
     kept = [c.name for c in name_people(collection, sure, detector=Detector(share)).clusters]
     assert (kept == ["dress", "shoe"]) == (name != "portraits")
+    unsure = clustering.renamed({0: "mixed: dress, others", 1: "perhaps shoe"})
+    told = [c.name for c in name_people(collection, unsure, detector=Detector(share)).clusters]
+    assert all(text.startswith(name or ("mixed", "perhaps")) for text in told)
 
 
 def test_without_a_face_detector_nothing_is_renamed(collection, monkeypatch):

@@ -37,6 +37,8 @@ _OTHER_SHARE_OF_BEST = 0.15
 # The settings were chosen on stamps, not on photographs of clothes (`benchmarks/cluster_names.py`).
 _N_PARTS, _COVERED, _MIN_UNCOVERED = 3, 0.25, 0.25
 _PART_DISTINCTIVENESS, _PART_PROBABILITY = 0.4, 0.2
+#: What stands before a name that is hardly distinctive, and before the words of a mixed cluster.
+PERHAPS, MIXED = "perhaps ", "mixed: "
 _OTHERS = "others"
 _WORDS_PER_BATCH = 128
 
@@ -50,9 +52,9 @@ class ClusterName:
     words : list of str
         Words and categories, the most distinctive first; at most 3.
     name : str or None
-        The best of them; "perhaps" stands before one that is hardly distinctive. A mixed cluster has the
-        shares of its categories instead; "others" are images without a clear one. No two clusters have the
-        same name.
+        The best of them; "perhaps" stands before one that is hardly distinctive. That of a mixed cluster is
+        "mixed: " and what it holds, the most frequent first; "others" are images without a clear word. No two
+        clusters have the same name.
     """
 
     words: list[str]
@@ -164,7 +166,7 @@ def unique_names(names: Sequence[ClusterName]) -> list[ClusterName]:
     """
     counts = Counter(name.name for name in names)
     longer = [
-        replace(name, name=", ".join([name.name, *name.words[1:2]]))
+        replace(name, name=_longer(name.name, name.words))
         if name.name is not None and counts[name.name] > 1
         else name
         for name in names
@@ -178,6 +180,14 @@ def unique_names(names: Sequence[ClusterName]) -> list[ClusterName]:
         taken |= {text} if text is not None else set()
         unique.append(replace(name, name=text))
     return unique
+
+
+def _longer(name: str, words: Sequence[str]) -> str:
+    """Return a name with one more of the cluster's words; "others" stay last."""
+    known = name.removesuffix(f", {_OTHERS}")
+    texts = known.removeprefix(MIXED).split(", ")
+    more = [word for word in words[1:] if word not in texts][:1]
+    return ", ".join([known, *more]) + name.removeprefix(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +245,10 @@ def _name(tree: _Tree, values: NDArray[np.float64], probabilities: NDArray[np.fl
         if len(words) < _MAX_WORDS and far_enough and node not in words and not is_above[node]:
             words.append(node)
     texts = [tree.texts[node] for node in words]
-    shares = _category_shares(tree, best, values, probabilities)
-    if len(shares) > 1:
-        return ClusterName(texts, ", ".join(f"{tree.texts[node]} {share:.0%}" for node, share in shares))
-    sure = "" if values[best] >= _SURE_DISTINCTIVENESS else "perhaps "
+    categories = _mixed_categories(tree, best, values, probabilities)
+    if len(categories) > 1:
+        return ClusterName(texts, MIXED + ", ".join(tree.texts[node] for node in categories))
+    sure = "" if values[best] >= _SURE_DISTINCTIVENESS else PERHAPS
     return ClusterName(texts, f"{sure}{texts[0]}")
 
 
@@ -252,10 +262,10 @@ def _general(tree: _Tree, node: int, values: NDArray[np.float64], means: NDArray
     return int(above[tree.members[:, above].sum(0).argmin()]) if len(above) else node
 
 
-def _category_shares(
+def _mixed_categories(
     tree: _Tree, best: int, values: NDArray[np.float64], probabilities: NDArray[np.float32]
-) -> list[tuple[int, float]]:
-    """Return the categories of a mixed cluster with the shares of its images, the largest first."""
+) -> list[int]:
+    """Return the categories of a mixed cluster, that of the most images first."""
     if (probabilities[:, best] >= _MIN_PROBABILITY).mean() >= _MIN_COVERAGE:
         return []
     nodes, means = [best], probabilities.mean(0)
@@ -268,9 +278,8 @@ def _category_shares(
     columns = probabilities[:, nodes]
     of_node = np.where(columns.max(1) >= _MIN_PROBABILITY, columns.argmax(1), len(nodes))
     counts = np.bincount(of_node, minlength=len(nodes) + 1)[: len(nodes)] / len(probabilities)
-    order = np.argsort(-counts, kind="stable")
-    shares = [(nodes[i], float(counts[i])) for i in order if counts[i] >= _MIN_SHARE]
-    return shares if sum(share for _, share in shares) >= _MIN_TOTAL else []
+    frequent = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] >= _MIN_SHARE]
+    return [nodes[i] for i in frequent] if counts[frequent].sum() >= _MIN_TOTAL else []
 
 
 def _with_uncovered(
@@ -281,14 +290,14 @@ def _with_uncovered(
     probabilities: NDArray[np.float32],
     random_state: int,
 ) -> list[ClusterName]:
-    """Return the names, with shares where a name does not hold for a part of a cluster's images."""
+    """Return the names, mixed ones where a name does not hold for a part of a cluster's images."""
     from nearsight.estimators.clustering import word_distinctiveness
 
     part_labels, uncovered = labels.copy(), {}
     for label, name in enumerate(names):
         rows = np.flatnonzero(labels == label)
-        # A name with shares covers what it is about.
-        if name.name is None or "%" in name.name or len(rows) < 2 * _N_PARTS:
+        # A mixed name covers what it is about.
+        if name.name is None or name.name.startswith(MIXED) or len(rows) < 2 * _N_PARTS:
             continue
         is_uncovered = _is_uncovered(
             X[rows], probabilities[rows, tree.texts.index(name.words[0])], random_state
@@ -301,8 +310,8 @@ def _with_uncovered(
     values = word_distinctiveness(probabilities, part_labels)
     result = list(names)
     for part, (label, is_uncovered) in enumerate(uncovered.items(), len(names)):
-        result[label] = _shared_name(
-            tree, names[label], values[part], probabilities[part_labels == part], float(is_uncovered.mean())
+        result[label] = _mixed_name(
+            tree, names[label].words, values[part], probabilities[part_labels == part], is_uncovered.mean()
         )
     return result
 
@@ -321,29 +330,25 @@ def _is_uncovered(
     return result
 
 
-def _shared_name(
+def _mixed_name(
     tree: _Tree,
-    name: ClusterName,
+    words: Sequence[str],
     values: NDArray[np.float64],
     probabilities: NDArray[np.float32],
-    share: float,
+    share: np.floating,
 ) -> ClusterName:
-    """Return a name with shares: of the images that it covers, and of the others, whose values are given."""
-    best = tree.texts.index(name.words[0])
+    """Return the name of a cluster whose first word does not hold for a share, whose values are given."""
+    best = tree.texts.index(words[0])
     others = np.where(tree.is_disjoint([best]), values, -np.inf)
     means = probabilities.mean(0)
     node = _general(tree, int(others.argmax()), others, means)
     is_clear = others[node] >= _PART_DISTINCTIVENESS and means[node] >= _PART_PROBABILITY
-    other = tree.texts[node] if is_clear else _OTHERS
-    shares = [(name.words[0], 1 - share), (other, share)]
-    # What has no name stands last.
-    shares.sort(key=lambda pair: (pair[0] == _OTHERS, -pair[1]))
-    sure = "perhaps " if (name.name or "").startswith("perhaps ") else ""
-    words = [name.words[0], other, *name.words[1:]] if is_clear else name.words
-    return ClusterName(
-        list(dict.fromkeys(words))[:_MAX_WORDS],
-        sure + ", ".join(f"{text} {part:.0%}" for text, part in shares),
-    )
+    if not is_clear:
+        return ClusterName(list(words), f"{MIXED}{words[0]}, {_OTHERS}")
+    other = tree.texts[node]
+    texts = [other, words[0]] if share > 0.5 else [words[0], other]
+    known = dict.fromkeys([words[0], other, *words[1:]])
+    return ClusterName(list(known)[:_MAX_WORDS], MIXED + ", ".join(texts))
 
 
 def _sample(labels: NDArray[np.int64], n_clusters: int, random_state: int) -> NDArray[np.intp]:

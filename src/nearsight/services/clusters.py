@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nearsight.analyses.cluster_members import Cluster
+from nearsight.analyses.cluster_names import MIXED, PERHAPS
 from nearsight.analyses.clusters import FILENAME, Clustering
 from nearsight.collection import Collection
 from nearsight.errors import MissingExtraError, UnknownModelError, WeightsError
@@ -61,7 +62,7 @@ def name_people(
     """Return the clustering with clusters of faces named "portraits" or "people".
 
     The vocabulary of a classifier has clothes, but no people: portraits would be named after neckties. A
-    cluster of smaller faces is renamed only if its name is none, has "perhaps", or says shares.
+    cluster of smaller faces is renamed only if its name is none, has "perhaps", or is mixed.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def name_people(
         clustering.clusters[:_MOST_CLUSTERS], "looking for faces", unit="clusters", progress=progress
     ):
         face = _typical_face(collection, cluster, detector)
-        is_unsure = cluster.name is None or cluster.name.startswith("perhaps") or "%" in cluster.name
+        is_unsure = cluster.name is None or cluster.name.startswith((PERHAPS, MIXED))
         if face >= _MIN_PORTRAIT_FACE:
             names[cluster.id] = "portraits"
         elif face >= _MIN_FACE and is_unsure:

@@ -103,7 +103,8 @@ def cluster(
 
     Without --k, the number of clusters follows from the data, and images in no cluster are noise. Clusters
     are named with what sets them apart, if the model can read text (see `nearsight search --text`): "perhaps"
-    stands before a name that is hardly distinctive, and a mixed cluster has the shares of its categories.
+    stands before a name that is hardly distinctive, and "mixed" before the words of a mixed cluster, the most
+    frequent first.
     With a face detector (pip install 'nearsight[faces]'), clusters of faces are named, too.
     The clusters are saved, so that --assign can assign new images to them later without changing them.
     For fewer or more clusters, use --detail -1 or --detail 1. For a closer look at one cluster, use
