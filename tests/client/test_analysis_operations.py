@@ -2,6 +2,7 @@
 
 from datetime import date, datetime, timezone
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
@@ -72,3 +73,15 @@ def test_the_most_unusual_images(work, many, stored):
             return await client.collection("many").outliers(7, where="kind = 'known'")
 
     assert run_coroutine(ask()) == found
+
+
+def test_an_image_that_has_left_is_not_on_the_map(many):
+    whole = many.layout_2d(method="pca")
+    assert len(whole.ids) == 240
+    entry = many.move_to_trash([whole.ids[3]])["entry"]
+    left, rows = many.map(), np.delete(np.arange(240), 3)
+    assert left.ids == [whole.ids[row] for row in rows]
+    np.testing.assert_array_equal(left.positions, whole.positions[rows])
+    np.testing.assert_array_equal(left.clusters, whole.clusters[rows])
+    many.restore_from_trash(entry["id"])
+    assert many.map().ids == whole.ids

@@ -191,14 +191,16 @@ def layout_2d(
 
 
 def map(collection: Named) -> Operation[RemoteMap]:
-    """Return the latest map."""
+    """Return the latest map, without images that have left the collection since."""
     content = (yield Request("GET", collection_path(collection, "map"))).content
     n = len(content) // 26
     x, y = (np.frombuffer(content, "<f4", n, offset) for offset in (0, 4 * n))
     category = np.frombuffer(content, "<u2", n, 8 * n).astype(np.int64)
     digits = content[10 * n :].hex()
-    ids = [digits[start : start + 32] for start in range(0, 32 * n, 32)]
-    return RemoteMap(ids, np.stack([x, y], axis=1), np.where(category == _NO_CLUSTER, -1, category))
+    rows = np.flatnonzero(~np.isnan(x))
+    ids = [digits[32 * row : 32 * row + 32] for row in rows.tolist()]
+    clusters = np.where(category == _NO_CLUSTER, -1, category)
+    return RemoteMap(ids, np.stack([x, y], axis=1)[rows], clusters[rows])
 
 
 def audit(

@@ -1,8 +1,10 @@
-"""Where clusters are saved, and which of them show people."""
+"""Where clusters are saved, what is left of them, and which of them show people."""
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,6 +52,23 @@ def save_clustering(
         return False
     clustering.save(file or clustering_file(collection))
     return True
+
+
+def present_ids(collection: Collection) -> set[str]:
+    """Return the ids of all images that are in the collection now."""
+    return {id for batch in collection.iter_batches(["id"]) for id in batch.column("id").to_pylist()}
+
+
+def present_clusters(collection: Collection, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `clusters_document` without images that have left the collection since; numbers stay."""
+    there = present_ids(collection)
+    clusters = []
+    for cluster in document["clusters"]:
+        ids, typical = ([id for id in cluster[name] if id in there] for name in ("ids", "representatives"))
+        first = next(iter([*typical, *ids]), None)
+        left = {"ids": ids, "size": len(ids), "representative": first, "representatives": typical}
+        clusters.append({**cluster, **left})
+    return {**document, "clusters": clusters, "noise": [id for id in document["noise"] if id in there]}
 
 
 def name_people(

@@ -1,10 +1,12 @@
-"""The part of a map that shows some images, and the clusters that color it."""
+"""The part of a map that shows some images, the clusters that color it, and a map in binary."""
+
+import numpy as np
 
 from nearsight.analyses.clusters import Clustering
 from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection, Item
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
-from nearsight.services.clusters import clustering_file
+from nearsight.services.clusters import clustering_file, present_ids
 
 
 def place_on_map(collection: Collection, layout: ImageMap, where: str | None) -> tuple[list[Item], ImageMap]:
@@ -12,6 +14,21 @@ def place_on_map(collection: Collection, layout: ImageMap, where: str | None) ->
     on_map = set(layout.ids)
     items = [item for item in collection.items(where) if item.id in on_map]
     return items, layout.subset([item.id for item in items])
+
+
+def ids_on_map(content: bytes) -> list[str]:
+    """Return the ids of a map in binary (`analysis_jobs.map`), in its order."""
+    digits = content[len(content) * 10 // 26 :].hex()
+    return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+
+
+def present_points(collection: Collection, content: bytes) -> bytes:
+    """Return a map in binary, with NaN as the position of images that have left the collection since."""
+    there, ids = present_ids(collection), ids_on_map(content)
+    positions = np.frombuffer(content, "<f4", 2 * len(ids)).reshape(2, -1).copy()
+    positions[:, [id not in there for id in ids]] = np.nan
+    changed: bytes = positions.tobytes()
+    return changed + content[positions.nbytes :]
 
 
 def saved_clusters(

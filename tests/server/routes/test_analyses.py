@@ -159,6 +159,26 @@ def test_clusters_are_merged_split_and_undone(client, photos, run, monkeypatch):
     run("clusters", k=2, algorithm="kmeans")
 
 
+def test_clusters_leave_out_images_that_have_left(client, photos, run):
+    run("clusters", k=2, algorithm="kmeans")
+    before = client.get(f"{ROUTE}/clusters").json()
+    gone = before["clusters"][0]["representative"]
+    entry = client.post(f"{ROUTE}/trash", json={"ids": [gone]}).json()["entry"]
+    left = client.get(f"{ROUTE}/clusters").json()
+    assert gone not in json.dumps(left)
+    first, whole = left["clusters"][0], before["clusters"][0]
+    assert first["ids"] == [id for id in whole["ids"] if id != gone]
+    assert (first["size"], first["representative"]) == (whole["size"] - 1, whole["representatives"][1])
+    assert left["revision"] == before["revision"]
+    # A cluster without any keeps its number, since edits name it.
+    others = client.post(f"{ROUTE}/trash", json={"ids": first["ids"]}).json()["entry"]
+    empty, rest = client.get(f"{ROUTE}/clusters").json()["clusters"]
+    assert (empty["id"], empty["size"], empty["representative"], rest) == (0, 0, None, before["clusters"][1])
+    for each in (others, entry):
+        client.post(f"{ROUTE}/trash/{each['id']}/restore").raise_for_status()
+    assert client.get(f"{ROUTE}/clusters").json() == before
+
+
 def test_the_map_is_binary(client, photos, run):
     assert run("map", refit=True, method="pca")["points"] == len(photos)
     answer = client.get(f"{ROUTE}/map")
@@ -172,6 +192,19 @@ def test_the_map_is_binary(client, photos, run):
     assert set(category.tolist()) <= {0, 1, 65535}
     again = client.get(f"{ROUTE}/map", headers={"if-none-match": answer.headers["etag"]})
     assert again.status_code == 304
+    # An image that has left has no position, and its old one when it comes back; the values keep their order.
+    entry = client.post(f"{ROUTE}/trash", json={"ids": [ids[4]]}).json()["entry"]
+    left = client.get(f"{ROUTE}/map", headers={"if-none-match": answer.headers["etag"]})
+    assert left.status_code == 200
+    positions = np.frombuffer(left.content, "<f4", 2 * n).reshape(2, n)
+    assert np.flatnonzero(np.isnan(positions).any(0)).tolist() == [4]
+    np.testing.assert_array_equal(np.delete(positions, 4, 1), np.delete(np.stack([x, y]), 4, 1))
+    assert left.content[8 * n :] == answer.content[8 * n :]
+    values = client.get(f"{ROUTE}/map/values", params={"field": "width"}).json()
+    assert np.flatnonzero(np.frombuffer(base64.b64decode(values["codes"]), "<u2") == 65535).tolist() == [4]
+    client.post(f"{ROUTE}/trash/{entry['id']}/restore").raise_for_status()
+    back = client.get(f"{ROUTE}/map")
+    assert (back.content, back.headers["etag"]) == (answer.content, answer.headers["etag"])
 
 
 def test_the_values_of_a_field_color_the_map(client, photos, run):

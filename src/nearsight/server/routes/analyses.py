@@ -1,13 +1,13 @@
 """Analyses of a collection: each is a job, and its latest result is kept."""
 
 import base64
+import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
@@ -24,6 +24,7 @@ from nearsight.services.curation import remaining_issues
 from nearsight.services.duplicate_decisions import DuplicateDecisions
 from nearsight.services.duplicates import present_groups
 from nearsight.services.field_values import field_values
+from nearsight.services.map import ids_on_map, present_points
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["analyses"])
 
@@ -182,13 +183,14 @@ async def get_map(request: Request, name: str) -> Response:
     """Return the latest map in binary, 26 bytes for each image.
 
     Little-endian, for n images: x (float32), y (float32), number of the cluster (uint16, 65535 for none), ids
-    (16 bytes each).
+    (16 bytes each). x and y of an image that has left the collection since are NaN.
     """
     service: Service = request.app.state.service
 
     def read() -> tuple[bytes, str]:
-        file = service.catalog.finished_file(name, "map")
-        return file.read_bytes(), f'"{file.stat().st_mtime_ns:x}"'
+        content = service.catalog.finished_file(name, "map").read_bytes()
+        data = present_points(service.catalog.open(name), content)
+        return data, f'"{hashlib.blake2b(data, digest_size=16).hexdigest()}"'
 
     data, tag = await service.in_thread(read)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
@@ -204,15 +206,13 @@ async def get_map_values(
     """Return the values of a field in the order of the latest map, to color it by.
 
     `codes` are uint16, little-endian, in base64: the position in `categories`, 10 for other values, or 0 to
-    1,023 between the `ends` of a scale; 65,535 where an image has no value.
+    1,023 between the `ends` of a scale; 65,535 where an image has no value, or has left the collection.
     """
     service: Service = request.app.state.service
 
     def read() -> dict[str, Any]:
-        ids = np.frombuffer(service.catalog.finished_file(name, "map").read_bytes(), np.uint8)
-        digits = ids[len(ids) * 10 // 26 :].tobytes().hex()
-        order = [digits[at : at + 32] for at in range(0, len(digits), 32)]
-        values = field_values(service.catalog.open(name), field, order)
+        ids = ids_on_map(service.catalog.finished_file(name, "map").read_bytes())
+        values = field_values(service.catalog.open(name), field, ids)
         codes = base64.b64encode(values.codes.astype("<u2").tobytes()).decode()
         return {**asdict(values), "codes": codes}
 

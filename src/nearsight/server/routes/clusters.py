@@ -15,6 +15,7 @@ from nearsight.server.routes.jobs import IdempotencyKey, accepted, analysis_args
 from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.cluster_edits import ClusterEdits
+from nearsight.services.clusters import present_clusters
 from nearsight.services.documents import edited_clusters_document
 
 router = APIRouter(prefix="/v1/collections/{name}/clusters", tags=["analyses"])
@@ -58,7 +59,10 @@ class ClusterSplit(RevisedClusters):
 
 @router.get("", dependencies=[requires("read")])
 async def get_clusters(request: Request, name: str) -> dict[str, Any]:
-    """Return the latest clusters. `edits` says what was changed, and `revision` names this state."""
+    """Return the latest clusters, without images that have left the collection since.
+
+    `edits` says what was changed, and `revision` names this state.
+    """
     service: Service = request.app.state.service
     return await service.in_thread(_current, service, name)
 
@@ -144,7 +148,8 @@ def _check_editable(document: dict[str, Any], ids: Any) -> None:
 
 def _current(service: Service, name: str) -> dict[str, Any]:
     """Return the clusters of the latest search, or those saved since by an edit or by the command line."""
-    edits = ClusterEdits(service.catalog.open(name))
+    collection = service.catalog.open(name)
+    edits = ClusterEdits(collection)
     revision = edits.revision
     document: dict[str, Any] = {"edits": [], "where": None, "revision": None}
     if service.catalog.result_file(name, "clusters").exists() or not revision:
@@ -153,4 +158,5 @@ def _current(service: Service, name: str) -> dict[str, Any]:
         document |= {**edited_clusters_document(edits.read()), "where": None, "revision": revision}
         service.catalog.write_result(name, "clusters", document)
     # Clusters of a part are shown, but not saved.
-    return {**document, "revision": None if document["where"] is not None else revision or None}
+    document["revision"] = None if document["where"] is not None else revision or None
+    return present_clusters(collection, document)
