@@ -31,19 +31,22 @@ def album(page_service, finish):
     return "album"
 
 
+def lasso_all(page):
+    box = page.locator(".map-overlay").bounding_box()
+    # The rounded corners of the map belong to nobody.
+    right, bottom = box["width"] - 20, box["height"] - 20
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    for left, top in ((20, 20), (right, 20), (right, bottom), (20, bottom)):
+        page.mouse.move(box["x"] + left, box["y"] + top, steps=4)
+    page.mouse.up()
+
+
 def test_a_lasso_on_the_map_selects_images_that_a_tag_reaches(page, page_service, album):
     page.goto(f"#/{album}/map")
     page.locator(".legend li").first.wait_for()
     assert page.locator(".legend li").count() == 3
-    box = page.locator(".map-overlay").bounding_box()
-    # The rounded corners of the map belong to nobody.
-    right, bottom = box["width"] - 20, box["height"] - 20
-    corners = [(20, 20), (right, 20), (right, bottom), (20, bottom)]
-    page.mouse.move(box["x"] + 20, box["y"] + 20)
-    page.mouse.down()
-    for left, top in corners:
-        page.mouse.move(box["x"] + left, box["y"] + top, steps=4)
-    page.mouse.up()
+    lasso_all(page)
     page.get_by_text("25 images selected").first.wait_for()
     page.keyboard.press("t")
     page.get_by_label("Value").fill("all")
@@ -55,11 +58,7 @@ def test_a_lasso_on_the_map_selects_images_that_a_tag_reaches(page, page_service
     page.keyboard.press("Escape")
     page.locator(".legend input").first.uncheck()
     page.locator(".map-overlay").focus()
-    page.mouse.move(box["x"] + 20, box["y"] + 20)
-    page.mouse.down()
-    for left, top in corners:
-        page.mouse.move(box["x"] + left, box["y"] + top, steps=4)
-    page.mouse.up()
+    lasso_all(page)
     text = page.locator(".selection strong").inner_text()
     assert 0 < int(text.split()[0]) < 25
 
@@ -102,7 +101,38 @@ def test_the_map_is_colored_by_a_field(page, page_service, album):
     page.locator(".scale-ends").wait_for()
     # Nothing of other views' scales is drawn here.
     assert page.locator(".scale").evaluate("(scale) => getComputedStyle(scale, '::before').content") == "none"
+    assert (
+        page.locator(".scale-bar").evaluate("(bar) => getComputedStyle(bar).backgroundImage").count("rgb")
+        == 9
+    )
     assert page.locator(".legend li").count() == 0
+    # A phone has two values in a line.
+    page.set_viewport_size({"width": 390, "height": 780})
+    page.get_by_label("Color by").select_option("brand")
+    page.locator(".legend").get_by_text("other values").wait_for()
+    first, second = (page.locator(".legend li").nth(at).bounding_box() for at in (0, 1))
+    assert first["y"] == second["y"]
+
+
+def test_images_that_have_left_the_collection_are_not_on_the_map(page, page_service, album):
+    client, route = page_service.client, f"/v1/collections/{album}"
+    for entry in client.get(f"{route}/trash").json()["entries"]:
+        client.post(f"{route}/trash/{entry['id']}/restore").raise_for_status()
+    ids = [item["id"] for item in client.get(f"{route}/items").json()["items"]]
+    entry = client.post(f"{route}/trash", json={"ids": ids[:3]}).json()["entry"]
+    page.goto(f"#/{album}/map")
+    page.get_by_text("3 images of this map have left the collection.").wait_for()
+    lasso_all(page)
+    page.get_by_text("22 images selected").first.wait_for()
+    page.get_by_label("Color by").select_option("width")
+    page.locator(".legend li", has_text="160").wait_for()
+    assert sum(int(row.split()[-1]) for row in page.locator(".legend li").all_inner_texts()) == 22
+    # They are there again when they come back.
+    client.post(f"{route}/trash/{entry['id']}/restore").raise_for_status()
+    page.evaluate("() => dispatchEvent(new Event('focus'))")
+    page.get_by_text("have left the collection").wait_for(state="detached")
+    lasso_all(page)
+    page.get_by_text("25 images selected").first.wait_for()
 
 
 def clusters(page_service):
@@ -181,6 +211,7 @@ def test_duplicates_go_to_the_trash_and_back_and_decisions_are_remembered(page, 
     page.wait_for_function(zoomed)
     page.get_by_role("button", name="Slider").click()
     page.get_by_label("Share of the suggested image").fill("20")
+    page.wait_for_function("() => document.querySelector('.above').style.clipPath.endsWith('20%)')")
     page.get_by_role("button", name="Clear up all certain…").click()
     page.get_by_role("dialog").get_by_text("small.png").wait_for()
     page.get_by_role("dialog").get_by_role("button", name="Put 1 file into the trash").click()

@@ -317,6 +317,11 @@ def test_the_page_fits_a_phone_in_the_dark(page, colors):
     page.locator(".cell[data-id]").first.wait_for()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 29)"
+    # What can be searched for is read to its end.
+    room = """() => { const field = document.querySelector("[data-search]"), style = getComputedStyle(field);
+        const pen = Object.assign(document.createElement("canvas").getContext("2d"), { font: style.font });
+        return field.clientWidth - 2 * parseFloat(style.paddingLeft) - pen.measureText(field.placeholder).width; }"""
+    assert page.evaluate(room) >= 0
     # What can be done with the selected images is one line, and covers none of them.
     page.locator(".cell[data-id]").first.click()
     bar = page.get_by_role("region", name="Selection").bounding_box()

@@ -61,6 +61,41 @@ def shelf(page, title):
     return page.get_by_role("region", name=title).locator(".shelf a")
 
 
+def test_a_large_shop_is_shown_page_by_page(page, page_service):
+    page_service.new_collection("large")
+    files = [("image", (f"{number}.png", product(number), "image/png")) for number in range(70)]
+    for start in range(0, 70, 30):
+        part = files[start : start + 30]
+        page_service.client.post("/v1/collections/large/items", files=part).raise_for_status()
+    pages, items = page.get_by_role("navigation", name="Pages"), page.locator(".shelf a")
+    page.goto("#/large/shop")
+    pages.get_by_text("1 to 60 of 70").wait_for()
+    titles = items.all_inner_texts()
+    assert pages.get_by_role("link", name="Previous").count() == 0
+    pages.get_by_role("link", name="Next").click()
+    pages.get_by_text("61 to 70 of 70").wait_for()
+    assert sorted([*titles, *items.all_inner_texts()]) == sorted(f"{number}.png" for number in range(70))
+    assert pages.get_by_role("link", name="Next").count() == 0
+    # Who comes back from an item is on its page.
+    items.last.click()
+    page.get_by_role("button", name="← Back").click()
+    pages.get_by_text("61 to 70 of 70").wait_for()
+    pages.get_by_role("link", name="Previous").click()
+    pages.get_by_text("1 to 60 of 70").wait_for()
+    # A search has pages of its own, and what fits on one has none.
+    page.get_by_label("Search the shop").fill("png")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("heading", name="Found for “png”").wait_for()
+    pages.get_by_role("link", name="Next").click()
+    pages.get_by_text("61 to 70 of 70").wait_for()
+    page.get_by_role("heading", name="Found for “png”").wait_for()
+    page.get_by_label("Search the shop").fill("33.png")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("heading", name="Found for “33.png”").wait_for()
+    assert items.all_inner_texts() == ["33.png"]
+    assert pages.count() == 0
+
+
 def test_from_orders_to_a_table(page, page_service, shop, orders):
     page.goto("#/shop/shop")
     page.get_by_label("Search the shop").fill("100")

@@ -7,11 +7,12 @@ class ApiError extends Error {
   }
 }
 
+/** The fields that say something, each value of a list by itself: [[name, value], ...] */
+const filled = (fields) => Object.entries(fields).flatMap(([name, value]) => [value].flat().filter((part) => part != null && part !== "").map((part) => [name, part]));
+
 async function ask(method, path, body, { query, signal, headers, tagged } = {}) {
   const address = new URL(path, location.origin);
-  for (const [key, value] of Object.entries(query ?? {})) {
-    for (const each of [value].flat()) if (each != null && each !== "") address.searchParams.append(key, each);
-  }
+  for (const pair of filled(query ?? {})) address.searchParams.append(...pair);
   const isForm = body instanceof FormData;
   const response = await fetch(address, {
     method,
@@ -29,9 +30,7 @@ async function ask(method, path, body, { query, signal, headers, tagged } = {}) 
 /** The fields of a form; files are sent as they are. */
 export function form(fields) {
   const data = new FormData();
-  for (const [name, value] of Object.entries(fields)) {
-    for (const part of [value].flat()) if (part != null && part !== "") data.append(name, part);
-  }
+  for (const pair of filled(fields)) data.append(...pair);
   return data;
 }
 

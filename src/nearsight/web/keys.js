@@ -35,8 +35,7 @@ function keyName(event) {
 }
 
 function inField(element) {
-  return element instanceof HTMLElement
-    && (element.isContentEditable || element.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])"));
+  return element.isContentEditable || element.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])");
 }
 
 document.addEventListener("keydown", (event) => {
@@ -46,11 +45,10 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   // The arrows move a slider, and go through a choice.
-  if (event.key.startsWith("Arrow") && event.target instanceof HTMLElement && event.target.matches("[type=range], [type=radio]")) return;
+  if (event.key.startsWith("Arrow") && event.target.matches("[type=range], [type=radio]")) return;
   const name = keyName(event);
   // Enter and Space press the button that has the focus.
-  if ((name === "Enter" || name === "Space") && event.target instanceof HTMLElement
-    && event.target.matches("button, a[href], summary, input")) return;
+  if ((name === "Enter" || name === "Space") && event.target.matches("button, a[href], summary, input")) return;
   for (let at = layers.length - 1; at >= 0; at--) {
     const keys = layers[at].keys();
     const found = Object.entries(keys).find(([names]) => names.split(" ").includes(name));

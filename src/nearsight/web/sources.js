@@ -75,3 +75,17 @@ export class Matches extends PagedSource {
     return hits.map((hit) => this.cell(hit, isSimilarity ? `${hit.similarity.toFixed(3)}${hit.by === "bridge" ? " (estimated)" : ""}` : ""));
   }
 }
+
+/** Images that are known by their ids, and what each is called. */
+export class IdSource {
+  constructor(collection, ids, title = () => "") {
+    Object.assign(this, { collection, ids, title, count: ids.length });
+  }
+
+  get(index) {
+    const id = this.ids[index];
+    return id && { id, title: this.title(index), thumbnail: this.collection.thumbnail(id) };
+  }
+
+  async need() {}
+}

@@ -107,12 +107,15 @@ export function useOrder() {
 
 export const written = (value, set) => ({ value, onInput: (event) => set(event.target.value) });
 
-/** The properties of a field for the name of something that the service keeps. */
-export const NAMING = { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", maxlength: 64, title: "letters, digits, - and _" };
+/** A field for the name of something that the service keeps. */
+export const NameField = (props) => html`<label>Name <input required pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" maxlength="64" title="letters, digits, - and _" ...${props} /></label>`;
 
 export function Options({ id, values }) {
   return html`<datalist id=${id}>${values.map((value) => html`<option value=${value} />`)}</datalist>`;
 }
+
+/** What is said below a part of a list. */
+export const andMore = (n) => n > 0 && html`<p class="soft">and ${number(n)} more</p>`;
 
 /** A button by which images are chosen, also the same ones again. */
 export function FileButton({ send, title, children, disabled, kind = "" }) {

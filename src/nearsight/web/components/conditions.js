@@ -2,13 +2,10 @@
 
 import { Form, html, useState, written } from "../ui.js";
 
-const IS = [["is", "is", true], ["not", "is not", true]];
-const BOUNDS = [["most", "at most", true], ["least", "at least", true]];
-
 /** By the type of a field: what a condition can say, and whether it needs a value. */
 export const KINDS = {
-  string: [...IS, ["contains", "contains", true], ["none", "is not known", false]],
-  double: [...BOUNDS, ["none", "is not known", false]],
+  string: [["is", "is", true], ["not", "is not", true], ["contains", "contains", true], ["none", "is not known", false]],
+  double: [["most", "at most", true], ["least", "at least", true], ["none", "is not known", false]],
   bool: [["yes", "yes", false], ["no", "no", false]],
   date: [["least", "since", true], ["most", "before", true], ["none", "is not known", false]],
 };

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../ui.js";
 import { Grid } from "./grid.js";
 import { Viewer } from "./viewer.js";
 
-export function GridView({ source, selection, size = 168, more }) {
+export function GridView({ source, selection, size, more }) {
   const element = useRef();
   const grid = useRef();
   const [opened, open] = useState();

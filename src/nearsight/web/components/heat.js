@@ -1,6 +1,6 @@
 // Heat over an image. The colors mean the same on every image: they begin at half the threshold; a line is at the threshold.
 
-import { html, useEffect, useRef, useState } from "../ui.js";
+import { html, useAnswer, useEffect, useRef, useState } from "../ui.js";
 
 // As in the reports: multiples of the threshold, and color and strength at each.
 const STOPS = [[0, 255, 245, 157, 0], [0.5, 255, 245, 157, 0], [0.75, 253, 203, 64, 0.45], [1, 244, 109, 30, 0.7], [1.5, 200, 30, 80, 0.85], [2, 90, 10, 110, 0.95]];
@@ -48,17 +48,12 @@ function draw(canvas, grid, unit) {
 export function Heat({ collection, detector: { name }, image, trial, opacity }) {
   const place = `detectors/${name}/images/${image.id}`;
   const canvas = useRef();
-  const [grid, setGrid] = useState();
   const [isGone, setIsGone] = useState(false);
-  useEffect(() => {
-    let isCurrent = true;
-    collection.get(`${place}/heatmap`).then((data) => {
-      // Width and height, then a number for each cell, in the unit of the score.
-      const [width, height] = new Uint16Array(data, 0, 2);
-      if (isCurrent) setGrid({ width, height, values: new Float32Array(data, 4) });
-    }, () => {});
-    return () => { isCurrent = false; };
-  }, []);
+  const [grid] = useAnswer(() => collection.get(`${place}/heatmap`).then((data) => {
+    // Width and height, then a number for each cell, in the unit of the score.
+    const [width, height] = new Uint16Array(data, 0, 2);
+    return { width, height, values: new Float32Array(data, 4) };
+  }), []);
   // A threshold of 0 or less has no multiples.
   useEffect(() => { if (grid) draw(canvas.current, grid, trial > 0 ? trial : 1); }, [grid, trial]);
   return html`<div class="heat"><img src=${collection.url(`${place}/${isGone ? "preview" : "original"}`)} alt=${image.path}

@@ -1,13 +1,13 @@
 // Jobs: how far each is, what it waits for, or why it failed.
 
 import { followJob, service } from "../api.js";
-import { count, Failure, fileName, html, number, useAnswer, useEffect, useState } from "../ui.js";
+import { andMore, count, Failure, fileName, html, number, useAnswer, useEffect, useState } from "../ui.js";
 
 /** The states of a job that has not ended. */
 export const OPEN = ["queued", "running", "cancelling"];
 
 /** Whether a job has ended before it was done, and nobody wanted that. */
-const hasStopped = ({ state }) => state === "interrupted" || state === "failed";
+const hasStopped = (job) => ["interrupted", "failed"].includes(job?.state);
 
 const DOES = {
   index: "Add images", duplicates: "Find duplicates", clusters: "Find clusters", cluster_split: "Split a cluster", map: "Make the map",
@@ -32,7 +32,7 @@ export function useJob(collection, kinds, ended) {
     Promise.all(kinds.map((kind) => service.get("jobs", { kind, collection: collection.name, limit: 1 }))).then((answers) => {
       const [latest] = answers.flatMap(({ jobs }) => jobs).sort((a, b) => (a.created < b.created ? 1 : -1));
       // Unless another was started meanwhile. What was done, or given up, before the page was loaded is of no use.
-      const isLeft = OPEN.includes(latest?.state) || hasStopped(latest ?? {});
+      const isLeft = OPEN.includes(latest?.state) || hasStopped(latest);
       follow((now) => (isLeft && !now.state ? latest : now));
     }, (failure) => follow((now) => ({ ...now, failure })));
   }, [collection.name]);
@@ -88,6 +88,6 @@ export function FailureList({ failed, retry }) {
   if (!failed.length) return null;
   return html`<details class="failures" open=${failed.length <= 5}><summary>${count(failed.length, "image")} could not be read</summary>
     <ul>${failed.slice(0, 500).map(({ path, reason }) => html`<li><span title=${path}>${fileName(path)}</span> <span class="soft">${reason}</span></li>`)}</ul>
-    ${failed.length > 500 && html`<p class="soft">and ${number(failed.length - 500)} more</p>`}
+    ${andMore(failed.length - 500)}
     ${retry && html`<button onClick=${retry}>Try these again</button>`}</details>`;
 }

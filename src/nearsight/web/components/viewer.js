@@ -1,22 +1,18 @@
 // One image, large, with what is known of it. The arrow keys go through the grid that it was opened from.
 
 import { Photograph } from "./photograph.js";
-import { go as visit } from "../route.js";
-import { Dialog, fileName, html, number, steps, useAnswer, useChanges, useEffect, useKeys, useState } from "../ui.js";
+import { go } from "../route.js";
+import { Dialog, fileName, html, number, steps, useAnswer, useChanges, useKeys, useState } from "../ui.js";
 
-export function Viewer({ source, index: first, close, selection, more = ({ id }) => visit(source.collection, "images", { like: id }) }) {
+export function Viewer({ source, index: first, close, selection, more = ({ id }) => go(source.collection, "images", { like: id }) }) {
   const { collection } = source;
   const [index, setIndex] = useState(first);
-  const [cell, setCell] = useState(source.get(first));
-  useEffect(() => {
-    let isCurrent = true;
-    source.need(index, index).then(() => isCurrent && setCell(source.get(index)));
-    return () => { isCurrent = false; };
-  }, [index]);
-  const go = (by) => setIndex((at) => Math.min(Math.max(at + by, 0), source.count - 1));
+  const [loaded] = useAnswer(() => source.need(index, index).then(() => source.get(index)), [index]);
+  const cell = loaded ?? source.get(first);
+  const step = (by) => setIndex((at) => Math.min(Math.max(at + by, 0), source.count - 1));
   useChanges(selection);
   useKeys("Image", {
-    ...steps("image", go),
+    ...steps("image", step),
     Space: ["select or deselect", () => cell && selection.toggle(cell.id)],
   });
   const [facts] = useAnswer(() => (cell ? collection.item(cell.id) : Promise.resolve()), [cell?.id]);
@@ -28,8 +24,8 @@ export function Viewer({ source, index: first, close, selection, more = ({ id })
       <aside>
         <p class="soft">${number(index + 1)} of ${number(source.count)}${cell.note ? ` · similarity ${cell.note}` : ""}</p>
         <div class="buttons">
-          <button aria-label="Previous image" disabled=${index === 0} onClick=${() => go(-1)}>←</button>
-          <button aria-label="Next image" disabled=${index === source.count - 1} onClick=${() => go(1)}>→</button>
+          <button aria-label="Previous image" disabled=${index === 0} onClick=${() => step(-1)}>←</button>
+          <button aria-label="Next image" disabled=${index === source.count - 1} onClick=${() => step(1)}>→</button>
           <button onClick=${() => { close(); more(cell); }}>More like this</button>
           <button aria-pressed=${selection.has(cell.id)} onClick=${() => selection.toggle(cell.id)}>${selection.has(cell.id) ? "Selected" : "Select"}</button></div>
         ${facts?.id === cell.id && html`<${Facts} facts=${facts} />`}

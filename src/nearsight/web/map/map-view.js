@@ -3,7 +3,7 @@
 import { addKeys } from "../keys.js";
 import { gestureOf } from "../selection.js";
 import { Buckets } from "./buckets.js";
-import { categoryColor } from "./palette.js";
+import { categoryColor, css } from "./palette.js";
 import { DIMMED, HIDDEN, NORMAL, PointLayer, SELECTED } from "./point-layer.js";
 
 const HOVER_PX = 8;
@@ -22,7 +22,7 @@ export class MapView {
   constructor(element, { selection, announce, hover, open }) {
     Object.assign(this, { element, selection, announce, hover, open });
     element.classList.add("map");
-    this.canvas = canvasIn(element, "map-points");
+    this.canvas = element.appendChild(document.createElement("canvas"));
     this.overlay = element.appendChild(document.createElementNS(SVG, "svg"));
     this.overlay.setAttribute("class", "map-overlay");
     this.overlay.setAttribute("tabindex", "0");
@@ -67,9 +67,8 @@ export class MapView {
 
   /** @param {Uint16Array} categories @param {(category: number) => number[]} [colorOf] */
   setCategories(categories, colorOf) {
-    this.categories = categories;
     if (colorOf && colorOf !== this.colorOf) this.layer.setColors((this.colorOf = colorOf));
-    this.layer.setCategories(categories);
+    this.layer.upload("category", categories);
     this.draw();
   }
 
@@ -98,10 +97,9 @@ export class MapView {
     const states = new Uint8Array(this.ids.length);
     for (let point = 0; point < states.length; point++) {
       const id = this.ids[point];
-      const isBright = highlighted ? highlighted.has(id) : false;
-      states[point] = this.hidden[point] ? HIDDEN : selection.has(id) ? SELECTED : dim && !isBright ? DIMMED : NORMAL;
+      states[point] = this.hidden[point] ? HIDDEN : selection.has(id) ? SELECTED : dim && !highlighted?.has(id) ? DIMMED : NORMAL;
     }
-    this.layer.setStates(states);
+    this.layer.upload("state", states);
     this.draw();
   }
 
@@ -351,15 +349,11 @@ class CanvasLayer {
   }
 
   setPoints(x, y) {
-    Object.assign(this, { x, y, categories: new Uint16Array(x.length), states: new Uint8Array(x.length) });
+    Object.assign(this, { x, y, category: new Uint16Array(x.length), state: new Uint8Array(x.length) });
   }
 
-  setCategories(categories) {
-    this.categories = categories;
-  }
-
-  setStates(states) {
-    this.states = states;
+  upload(name, values) {
+    this[name] = values;
   }
 
   setColors(colorOf) {
@@ -372,23 +366,16 @@ class CanvasLayer {
     context.clearRect(0, 0, width, height);
     const step = Math.max(1, Math.ceil(this.x.length / CANVAS_POINTS));
     for (let point = 0; point < this.x.length; point += step) {
-      const state = this.states[point];
+      const state = this.state[point];
       if (state === HIDDEN) continue;
       context.globalAlpha = state === DIMMED ? 0.12 : 0.85;
-      const [red, green, blue] = this.colorOf(this.categories[point]);
-      context.fillStyle = `rgb(${red} ${green} ${blue})`;
+      context.fillStyle = css(this.colorOf(this.category[point]));
       const left = ((this.x[point] * this.view[0] + this.view[2] + 1) / 2) * width;
       const top = ((1 - this.y[point] * this.view[1] - this.view[3]) / 2) * height;
       const size = state === SELECTED ? this.pointSize + 3 : this.pointSize;
       context.fillRect(left - size / 2, top - size / 2, size, size);
     }
   }
-}
-
-function canvasIn(element, name) {
-  const canvas = element.appendChild(document.createElement("canvas"));
-  canvas.className = name;
-  return canvas;
 }
 
 function corners([left, top], [right, bottom]) {

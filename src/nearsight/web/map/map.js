@@ -3,11 +3,14 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Viewer } from "../components/viewer.js";
 import { address } from "../route.js";
+import { IdSource } from "../sources.js";
 import { MapView } from "./map-view.js";
 import { categoryColor, css, NOISE, valueColor } from "./palette.js";
 import { announce, count, Failure, html, number, useAnswer, useChange, useChoice, useEffect, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const MAX_HIGHLIGHTS = 200;
+// The share of the shown images from which it is said that others have left.
+const MANY_LEFT = 0.1;
 const OTHER = 10;
 // What every image has, or may have, besides its metadata.
 const FACTS = [["taken", "Date taken"], ["camera", "Camera"], ["lens", "Lens"], ["modified", "Date of the file"], ["added", "Date added"],
@@ -36,7 +39,7 @@ function Board({ collection, selection, result, start }) {
   const [values, failure] = useAnswer(() => (field ? collection.get("map/values", { field }).then((its) => ({ ...its, field })) : Promise.resolve()), [field, result]);
   const { points, clusters } = result;
   const byCluster = useMemo(() => clusterColoring(points, clusters), [result]);
-  const byValue = useMemo(() => values && valueColoring(values), [values]);
+  const byValue = useMemo(() => values && valueColoring(values, points), [values, result]);
   // Of the field that is chosen: the values of another may come late.
   const isByValue = field && values?.field === field;
   const coloring = isByValue ? byValue : byCluster;
@@ -51,6 +54,7 @@ function Board({ collection, selection, result, start }) {
     return () => map.current.destroy();
   }, []);
   useEffect(() => {
+    setHover();
     map.current.resize();
     map.current.setPoints(points.x, points.y, points.ids);
     map.current.setLabels(labelsOf(points, byCluster));
@@ -91,10 +95,11 @@ function Board({ collection, selection, result, start }) {
         ${names.get(codes[hover.point]) ?? ""}</div>`}
       <${Legend} ...${{ coloring, hidden, toggle }}>${!clusters && html`<p class="soft"><a href=${address(collection, "clusters")}>Find clusters</a>: they give colors and names.</p>`}<//>
     </div>
-    <p class="soft map-help">${matchMedia("(hover: hover)").matches ? "Draw to select; Shift adds, Alt takes away. The wheel zooms, the right button moves."
+    <p class="soft map-help">${points.nLeft > MANY_LEFT * points.ids.length && `${count(points.nLeft, "image")} of this map have left the collection. `}
+      ${matchMedia("(hover: hover)").matches ? "Draw to select; Shift adds, Alt takes away. The wheel zooms, the right button moves."
       : draws ? "Draw with one finger to select; two move and zoom the map." : "Tap to select. One finger moves the map, two zoom it."}</p>
     ${opened != null && html`<${Viewer} selection=${selection} index=${opened} close=${() => setOpened()}
-      source=${{ collection, count: points.ids.length, get: (at) => ({ id: points.ids[at], title: names.get(codes[at]) ?? "Image", thumbnail: collection.thumbnail(points.ids[at]) }), need: async () => {} }} />`}`;
+      source=${new IdSource(collection, points.ids, (at) => names.get(codes[at]) ?? "Image")} />`}`;
 }
 
 function Legend({ coloring, hidden, toggle, children }) {
@@ -110,36 +115,40 @@ function Legend({ coloring, hidden, toggle, children }) {
   return html`<div class="legend">${scale && html`<${Scale} ends=${scale} colorOf=${colorOf} />`}
     <ul aria-label="Colors">${rows.map(([code, size]) => html`<li><label>
     <input type="checkbox" checked=${!hidden.includes(code)} onChange=${() => toggle(code)} />
-    <span class="dot" ref=${(dot) => dot && (dot.style.background = css(colorOf(code)))} />
+    <span class="dot" style=${{ background: css(colorOf(code)) }} />
     <span>${names.get(code) ?? `Cluster ${code}`}</span>
     <span class="soft">${number(size)}</span></label></li>`)}</ul>${children}</div>`;
 }
 
 /** A scale of numbers or dates, from its lower to its upper end. */
 function Scale({ ends, colorOf }) {
-  const bar = useRef();
-  useEffect(() => {
-    const stops = Array.from({ length: 9 }, (_, at) => css(colorOf(Math.round((at / 8) * 1023))));
-    bar.current.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-  }, []);
-  return html`<div class="scale"><div class="scale-bar" ref=${bar} /><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
+  const stops = Array.from({ length: 9 }, (_, at) => css(colorOf(Math.round((at / 8) * 1023))));
+  return html`<div class="scale"><div class="scale-bar" style=${{ background: `linear-gradient(to right, ${stops})` }} /><div class="scale-ends"><span>${ends[0]}</span><span>${ends[1]}</span></div></div>`;
 }
 
-/** The points of the map as the service sends them: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids. */
+/**
+ * The points of the map as the service sends them: x and y (Float32Array), category (Uint16Array; 65,535 for none), and ids.
+ * Images that have left the collection have no position (NaN): `rows` are those of the others.
+ */
 function pointsOf(data) {
   const n = data.byteLength / 26;
+  const x = new Float32Array(data, 0, n);
+  const rows = Uint32Array.from(x.keys()).filter((row) => !isNaN(x[row]));
+  const taken = (column) => column.constructor.from(rows, (row) => column[row]);
   const bytes = new Uint8Array(data, 10 * n);
   const digits = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-  const id = (point) => {
+  const id = (row) => {
     let text = "";
-    for (let at = 16 * point; at < 16 * point + 16; at++) text += digits[bytes[at]];
+    for (let at = 16 * row; at < 16 * row + 16; at++) text += digits[bytes[at]];
     return text;
   };
   return {
-    x: new Float32Array(data, 0, n),
-    y: new Float32Array(data, 4 * n, n),
-    category: new Uint16Array(data, 8 * n, n),
-    ids: Array.from({ length: n }, (_, point) => id(point)),
+    x: taken(x),
+    y: taken(new Float32Array(data, 4 * n, n)),
+    category: taken(new Uint16Array(data, 8 * n, n)),
+    ids: Array.from(rows, id),
+    rows,
+    nLeft: n - rows.length,
   };
 }
 
@@ -147,29 +156,24 @@ function pointsOf(data) {
 function clusterColoring(points, clusters) {
   const names = new Map((clusters?.clusters ?? []).map((cluster) => [cluster.id, cluster.name || `Cluster ${cluster.id}`]));
   names.set(NOISE, names.size ? "in no cluster" : "all images");
-  let codes = points.category;
-  if (clusters) {
-    const of = new Map();
-    for (const cluster of clusters.clusters) for (const id of cluster.ids) of.set(id, cluster.id);
-    for (const id of clusters.noise) of.set(id, NOISE);
-    codes = Uint16Array.from(points.ids, (id, at) => of.get(id) ?? points.category[at]);
-  }
+  const of = new Map(clusters?.noise.map((id) => [id, NOISE]));
+  for (const cluster of clusters?.clusters ?? []) for (const id of cluster.ids) of.set(id, cluster.id);
+  const codes = Uint16Array.from(points.ids, (id, at) => of.get(id) ?? points.category[at]);
   return { codes, names, colorOf: categoryColor };
 }
 
-function valueColoring(values) {
+function valueColoring(values, { rows }) {
+  const all = new Uint16Array(Uint8Array.from(atob(values.codes), (byte) => byte.charCodeAt(0)).buffer);
   const names = new Map(values.categories.map(([name], code) => [code, name]));
   names.set(OTHER, "other values").set(NOISE, "no value");
   const isScale = values.kind !== "category";
-  return { codes: new Uint16Array(Uint8Array.from(atob(values.codes), (byte) => byte.charCodeAt(0)).buffer), names: isScale ? new Map([[NOISE, "no value"]]) : names, scale: isScale && values.ends, isValue: !isScale, colorOf: (code) => valueColor(code, isScale) };
+  return { codes: Uint16Array.from(rows, (row) => all[row]), names: isScale ? new Map([[NOISE, "no value"]]) : names, scale: isScale && values.ends, isValue: !isScale, colorOf: (code) => valueColor(code, isScale) };
 }
 
 /** The name of each cluster at the median of its points, the largest cluster first. */
 function labelsOf(points, { codes, names }) {
-  const members = new Map();
-  codes.forEach((category, point) => {
-    if (category !== NOISE) (members.get(category) ?? members.set(category, []).get(category)).push(point);
-  });
+  const members = Map.groupBy(codes.keys(), (point) => codes[point]);
+  members.delete(NOISE);
   const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
   return [...members].map(([category, rows]) => ({
     text: names.get(category) ?? `Cluster ${category}`,

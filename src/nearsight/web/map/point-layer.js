@@ -95,16 +95,6 @@ export class PointLayer {
     this.upload("state", new Uint8Array(x.length));
   }
 
-  /** @param {Uint16Array} category */
-  setCategories(category) {
-    this.upload("category", category);
-  }
-
-  /** @param {Uint8Array} state  NORMAL, DIMMED or SELECTED for each point */
-  setStates(state) {
-    this.upload("state", state);
-  }
-
   /** @param {(category: number) => number[]} colorOf */
   setColors(colorOf) {
     const gl = this.gl;
@@ -112,6 +102,7 @@ export class PointLayer {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, 256, 0, gl.RGBA, gl.UNSIGNED_BYTE, paletteTexels(colorOf));
   }
 
+  /** A number or two for each point: its position, category (Uint16Array), or state (Uint8Array): NORMAL, DIMMED, SELECTED or HIDDEN. */
   upload(name, values) {
     const gl = this.gl;
     this.arrays[name] = values;

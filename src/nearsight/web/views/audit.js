@@ -1,7 +1,7 @@
 // What is wrong with the images, by kind, the most severe first.
 
 import { Analysis, useAnalysis } from "../components/analysis.js";
-import { arrows, count, Empty, fileName, html, number, sentence, useChanges, useKeys, useRef } from "../ui.js";
+import { andMore, arrows, count, Empty, fileName, html, number, sentence, useChanges, useKeys, useRef } from "../ui.js";
 
 const MAX_SHOWN = 60;
 
@@ -31,5 +31,5 @@ function Kind({ collection, kind, n, issues, selection }) {
       <span class="pile">${issue.ids.slice(0, 3).map((id, at) => html`<span data-id=${id}><button aria-pressed=${selection.has(id)} aria-label=${`Mark ${fileName(issue.paths[at])}`} onClick=${() => selection.toggle(id)}>
         <img src=${collection.thumbnail(id)} alt="" loading="lazy" /></button></span>`)}</span>
       <span title=${issue.paths[0]}>${fileName(issue.paths[0] ?? "")}</span><span class="soft">${issue.detail}</span></li>`)}</ul>
-    ${issues.length > MAX_SHOWN && html`<p class="soft">and ${number(issues.length - MAX_SHOWN)} more</p>`}</section>`;
+    ${andMore(issues.length - MAX_SHOWN)}</section>`;
 }

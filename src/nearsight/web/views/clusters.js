@@ -3,16 +3,18 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { current, go } from "../route.js";
+import { IdSource } from "../sources.js";
 import { announce, count, Dialog, Failure, Form, html, LastChange, number, useChanges, useChoice, useKeys, useMemo, useOrder, useRef, useState, written } from "../ui.js";
 
 const NONE = -1;
 const titleOf = (cluster) => cluster.name || `Cluster ${cluster.id}`;
 
 export function Clusters({ collection, query, selection }) {
-  const analysis = useAnalysis(collection, "clusters", () => collection.get("clusters"), ["cluster_split"]);
+  // Of some, all images may have left the collection.
+  const analysis = useAnalysis(collection, "clusters", () => collection.get("clusters").then((its) => ({ ...its, clusters: its.clusters.filter(({ size }) => size) })), ["cluster_split"]);
   const [error, setError] = useState();
   const { result } = analysis;
-  const chosen = query.cluster != null && result?.clusters.find(({ id }) => String(id) === query.cluster);
+  const chosen = result?.clusters.find(({ id }) => String(id) === query.cluster);
   const state = useRef();
   const inOrder = useOrder();
   state.current = result;
@@ -67,7 +69,7 @@ function Stacks({ collection, result, edit, selection, start }) {
 
 function Stack({ collection, cluster, isPicked, pick, merge }) {
   const drop = useDrop("cluster", (first) => first !== cluster.ids[0] && merge(first));
-  const shown = (cluster.representatives?.length ? cluster.representatives : cluster.ids).slice(0, 4);
+  const shown = (cluster.representatives.length ? cluster.representatives : cluster.ids).slice(0, 4);
   return html`<li class="stack-cell" ...${drop} draggable="true" onDragStart=${(event) => carry(event, "cluster", cluster.ids[0])}>
     <button class="card stack" onClick=${() => go(collection, "clusters", { cluster: cluster.id })}>
       <span class="fan">${shown.reverse().map((id) => html`<img src=${collection.thumbnail(id)} alt="" loading="lazy" draggable="false" />`)}</span>
@@ -123,7 +125,7 @@ function Cluster({ collection, result, cluster, edit, selection, follow }) {
 /** A stack beside the open one, onto which images are dragged; a click moves the selected ones. */
 function Target({ collection, cluster, move, chosen }) {
   const drop = useDrop("images", (ids) => move(ids.split(","), cluster));
-  const image = cluster.representatives?.[0] ?? cluster.ids?.[0];
+  const image = cluster.representative;
   return html`<li><button type="button" class="target" onClick=${() => chosen().length > 0 && move(chosen(), cluster)} ...${drop}>
     ${image ? html`<img src=${collection.thumbnail(image)} alt="" draggable="false" />` : html`<span class="sign" aria-hidden="true">${cluster.id === null ? "+" : "∅"}</span>`}
     <span>${titleOf(cluster)}</span></button></li>`;
@@ -165,17 +167,4 @@ function useDrop(kind, dropped) {
       dropped(event.dataTransfer.getData(typeOf(kind)));
     },
   };
-}
-
-export class IdSource {
-  constructor(collection, ids, note = () => undefined) {
-    Object.assign(this, { collection, ids, note, count: ids.length });
-  }
-
-  get(index) {
-    const id = this.ids[index];
-    return id && { id, title: this.note(index) ?? "", thumbnail: this.collection.thumbnail(id) };
-  }
-
-  async need() {}
 }

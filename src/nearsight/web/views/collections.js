@@ -2,7 +2,7 @@
 
 import { service } from "../api.js";
 import { address, go } from "../route.js";
-import { count, Empty, Failure, Form, html, NAMING, number, useState, written } from "../ui.js";
+import { count, Empty, Failure, Form, html, NameField, number, useState, written } from "../ui.js";
 
 export function Collections({ collections, reload, missing }) {
   const [name, setName] = useState("");
@@ -20,6 +20,6 @@ export function Collections({ collections, reload, missing }) {
       <span class="soft">${one.model.split(":").at(-1).slice(0, 40)} · ${number(one.dim)} numbers an image</span>`}</a></li>`)}</ul>
     <${Form} class="card narrow" send=${create}>
       <h2>New collection</h2>
-      <label>Name <input ...${NAMING} ...${written(name, setName)} placeholder="holidays" /></label>
+      <${NameField} ...${written(name, setName)} placeholder="holidays" />
       <button class="main">Create</button><//>`;
 }

@@ -3,7 +3,7 @@
 import { Analysis, useAnalysis } from "../components/analysis.js";
 import { Photograph } from "../components/photograph.js";
 import { names, useTrash } from "../components/trash.js";
-import { announce, count, Dialog, Empty, Failure, fileName, html, number, steps, useAnswer, useChange, useChoice, useEffect, useKeys, useOrder, useRef, useState } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, html, number, steps, useAnswer, useChange, useChoice, useKeys, useOrder, useState } from "../ui.js";
 
 const PAGE = 100;
 
@@ -55,7 +55,7 @@ export function Duplicates({ collection, reload, tell }) {
       <${Failure} error=${error} />
       ${!group && decided.length > 0 && html`<p class="wait">Saving…</p>`}
       ${!group && !decided.length && html`<${Empty} title="Nothing left to decide"><p>No other images look like near-duplicates. What you decided is remembered.</p><//>`}
-      ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${Math.min(at, groups.length - 1) + 1} total=${result.total}
+      ${group && html`<${Group} key=${group.keep + group.ids.join()} ...${{ collection, group }} position=${groups.indexOf(group) + 1} total=${result.total}
         ...${{ step, decide, discard }} keepSuggested=${() => keepSuggested(group)} />`}
       ${dialog === "certain" && html`<${CertainDialog} collection=${collection} close=${() => setDialog()} discard=${discard} />`}
       ${dialog === "trash" && html`<${TrashDialog} ...${{ collection, entries }} close=${() => setDialog()} restore=${restore} />`}
@@ -113,10 +113,8 @@ function SideBySide({ collection, pair, keep }) {
 /** Two images over one another; the slider says how much of each is seen. */
 function Slider({ collection, pair, keep }) {
   const [share, setShare] = useState(50);
-  const top = useRef();
-  useEffect(() => { top.current.style.clipPath = `inset(0 0 0 ${share}%)`; }, [share]);
   return html`<div class="over"><div class="pane"><${Photograph} key=${pair[0]} collection=${collection} id=${pair[0]} />
-    <div class="pane above" ref=${top}><${Photograph} key=${pair[1]} collection=${collection} id=${pair[1]} /></div></div>
+    <div class="pane above" style=${{ clipPath: `inset(0 0 0 ${share}%)` }}><${Photograph} key=${pair[1]} collection=${collection} id=${pair[1]} /></div></div>
     <input type="range" min="0" max="100" value=${share} aria-label=${`Share of the ${pair[0] === keep ? "suggested" : "other"} image`} onInput=${(event) => setShare(event.target.value)} /></div>`;
 }
 

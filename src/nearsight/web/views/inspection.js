@@ -4,7 +4,7 @@ import { form, service } from "../api.js";
 import { Heat } from "../components/heat.js";
 import { FailureList, JobProgress, jobTitle, OPEN, useFollowed } from "../components/job.js";
 import { ThresholdControl } from "../components/threshold.js";
-import { announce, count, Empty, Failure, FileButton, fileName, Form, html, NAMING, number, Options, sentence, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { andMore, announce, count, Empty, Failure, FileButton, fileName, Form, html, NameField, number, Options, sentence, steps, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 
 const PAGE = 200;
 
@@ -72,7 +72,7 @@ function FitForm({ places: { folders, roots }, taken, fit, hidden }) {
   const send = () => fit({ name, false_alarm_rate: rate / 100, ...(where ? { where } : { folder }) });
   return html`<${Form} class="card narrow" ...${{ hidden, send }}><h2>Fit a detector on good images</h2>
     <p>No defective image is needed. Some of the good images are held out: they say where the threshold lies.</p>
-    <label>Name <input ...${NAMING} ...${field("name")} /></label>
+    <${NameField} ...${field("name")} />
     <label>Folder of good images <input list="folders" placeholder=${`${folders[0] ?? roots[0] ?? "line"}/good`} required=${!where} disabled=${!!where} ...${field("folder")} /></label>
     <label>or a filter on this collection <input placeholder="label = 'good'" ...${field("where")} /></label>
     <label>False alarms that you accept, in % of good images <input type="number" min="0.1" max="50" step="0.1" required ...${field("rate")} /></label>
@@ -157,7 +157,7 @@ function Cards({ list, collection, detector, image: chosen, open }) {
       <button aria-current=${image.id === chosen.id} onClick=${() => open(image.id)}>
         <img src=${collection.url(`detectors/${detector.name}/images/${image.id}/preview`)} alt="" loading="lazy" />
         <span>${fileName(image.path)}</span><span class="soft">${image.score.toFixed(2)}${note(image)}</span></button></li>`)}</ul>
-    ${list.next && html`<p class="soft">and ${number(list.total - PAGE)} more</p>`}`;
+    ${andMore(list.total - PAGE)}`;
 }
 
 /** Where images come from: a folder, once or for good, or files of this machine. */

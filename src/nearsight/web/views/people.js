@@ -4,7 +4,7 @@ import { Analysis, useAnalysis } from "../components/analysis.js";
 import { GridView } from "../components/grid-view.js";
 import { address, current, go } from "../route.js";
 import { announce, arrows, count, Dialog, Empty, Failure, fileName, focused, Form, html, LastChange, Options, useAnswer, useChange, useChoice, useEffect, useKeys, useMemo, useOrder, useRef, useState, Wait, written } from "../ui.js";
-import { IdSource } from "./clusters.js";
+import { IdSource } from "../sources.js";
 
 const PAGE = 500;
 const titleOf = ({ name }) => name ?? "Unnamed";

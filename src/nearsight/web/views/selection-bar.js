@@ -3,7 +3,7 @@
 import { service } from "../api.js";
 import { useTrash } from "../components/trash.js";
 import { go } from "../route.js";
-import { count, Dialog, Failure, Form, html, NAMING, useChange, useChanges, useKeys, useRef, useState, written } from "../ui.js";
+import { count, Dialog, Failure, Form, html, NameField, useChange, useChanges, useKeys, useRef, useState, written } from "../ui.js";
 
 const COPIED_AT_ONCE = 500;
 
@@ -74,7 +74,7 @@ function CopyDialog({ collection, selection, close, reload }) {
   };
   return html`<${Dialog} title=${`A new collection of ${count(selection.size, "image")}`} close=${close}><${Form} send=${send}>
     <p>They stay in this collection, too. Tags come with them; what is changed later in one collection is not changed in the other.</p>
-    <label>Name <input ...${NAMING} ...${written(name, setName)} /></label>
+    <${NameField} ...${written(name, setName)} />
     ${done != null && html`<progress max=${selection.size} value=${done} aria-label="Progress" />`}
     <button class="main" disabled=${done != null}>Create</button><//><//>`;
 }

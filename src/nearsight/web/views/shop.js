@@ -7,7 +7,7 @@ import { Photograph } from "../components/photograph.js";
 import { FactList } from "../components/viewer.js";
 import { address, go } from "../route.js";
 import { titleOf } from "../sources.js";
-import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NAMING, NoImages, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
+import { announce, count, Dialog, Empty, Failure, fileName, Form, html, NameField, NoImages, number, useAnswer, useChange, useEffect, useKeys, useOrder, useRef, useState, Wait, written } from "../ui.js";
 import { fieldsOf, inWords, RuleEditor } from "./shop-rules.js";
 
 const MAX_TILES = 60;
@@ -55,7 +55,7 @@ export function Shop({ collection, query, selection, tell }) {
     ${!dialog && html`<${JobProgress} job=${learning} /><${JobProgress} job=${table} />`}
     ${query.item
       ? html`<${Product} key=${query.item} ...${{ collection, rules, fields, change, unsaved, baskets, orders, selection }} id=${query.item} choose=${setChosen} showOrders=${() => setDialog("orders")} />`
-      : html`<${Tiles} key=${query.text} ...${{ collection, info }} text=${query.text} />`}
+      : html`<${Tiles} key=${`${query.text} ${query.page}`} ...${{ collection, info, ...query }} />`}
     ${dialog === "orders" && html`<${OrdersDialog} ...${{ collection, baskets, reload }} job=${learning} close=${() => setDialog()} />`}
     ${dialog === "export" && html`<${ExportDialog} ...${{ collection, baskets, orders, rules }} job=${table} close=${() => setDialog()} />`}
   </div>`;
@@ -69,24 +69,27 @@ function SearchBox({ collection, text = "" }) {
     <button class="main">Search</button><//>`;
 }
 
-/** The first items of the shop, or those of a search: by names first, else by words. */
-function Tiles({ collection, text, info }) {
+/** A page of the shop's items, or of those of a search: by names first, else by words. */
+function Tiles({ collection, text, page = 0, info }) {
+  const part = { limit: MAX_TILES, offset: page * MAX_TILES };
   const [found, error] = useAnswer(async () => {
-    if (!text) return collection.get("items", { limit: MAX_TILES });
+    if (!text) return collection.get("items", part);
     const like = `ILIKE ${quoted(`%${text}%`)}`;
     const texts = Object.entries(info.metadata).filter(([, type]) => type === "string").map(([key]) => `metadata.${key}`);
     const where = ["path", ...texts].map((field) => `${field} ${like}`).join(" OR ");
-    const named = await collection.get("items", { where, limit: MAX_TILES });
+    const named = await collection.get("items", { where, ...part });
     // Not every model compares words with images.
-    return named.total ? named : collection.search({ text }, { k: MAX_TILES, offset: 0 }).then(({ hits }) => ({ items: hits }), () => named);
+    return named.total ? named : collection.search({ text }, { k: MAX_TILES, offset: part.offset }).then(({ hits, next }) => ({ items: hits, next }), () => named);
   }, [collection, text]);
   if (error || !found) return html`<${Wait} error=${error} />`;
-  const { items, total = items.length } = found;
+  const { items, next, total } = found;
+  const turn = (by, words) => html`<a class="button" href=${address(collection, "shop", { text, page: Number(page) + by })}>${words}</a>`;
   if (!text && !items.length) return html`<${NoImages} collection=${collection} isPage />`;
   if (!items.length) return html`<${Empty} title="No item matches"><p>Try a part of the name.</p><//>`;
   return html`<h1>${text ? `Found for “${text}”` : "Choose an item"}</h1>
     <ul class="shelf all">${items.map((item) => html`<${Card} ...${{ collection, item }} />`)}</ul>
-    ${total > items.length && html`<p class="soft">The first ${items.length} of ${number(total)}. Search for a name to see others.</p>`}`;
+    ${(page > 0 || next) && html`<nav class="line" aria-label="Pages">${page > 0 && turn(-1, "← Previous")}
+      <span class="soft">${number(part.offset + 1)} to ${number(part.offset + items.length)}${total && ` of ${number(total)}`}</span>${next && turn(1, "Next →")}</nav>`}`;
 }
 
 function Product({ collection, id, rules, fields, change, unsaved, baskets, orders, choose, showOrders, selection }) {
@@ -164,7 +167,7 @@ function OrdersDialog({ collection, baskets, reload, job, close }) {
       ${each.n_unknown > 0 && html`<span class="soft">${count(each.n_unknown, "name")} without an image: ${Object.keys(each.unknown).slice(0, 5).join(", ")}</span>`}</div>`)}
     <${Form} class="card" send=${send}>
       <p class="soft">A CSV table with the columns <code>basket</code> and <code>item</code>. An item is a file name, with or without its ending.</p>
-      <label>Name <input ...${NAMING} ...${written(name, setName)} /></label>
+      <${NameField} ...${written(name, setName)} />
       <label>Table <input name="file" type="file" accept=".csv,text/csv" required=${!server} /></label>
       <label>or a file of the server <input ...${written(server, setServer)} placeholder="ROOT/orders.csv" /></label>
       <button class="main" disabled=${job.isRunning}>${baskets.some((each) => each.name === name) ? "Replace" : "Learn"}</button><//>
