@@ -29,7 +29,7 @@ RAY := .venv-ray
 # A Milvus server and its client.
 MILVUS := .venv-milvus
 
-.PHONY: demo test slow pretend coverage fuzz check static lint types imports docs bench parity clients ray milvus clean
+.PHONY: demo test slow pretend coverage fuzz check others static lint types imports docs bench parity clients ray milvus clean
 
 # pip would compile on one core, and the packages' own tests, too. Templates that are no Python do not compile.
 $(READY): pyproject.toml plugins/nearsight-qdrant/pyproject.toml
@@ -73,7 +73,10 @@ fuzz: $(READY)
 	$(PYTEST) -m hypothesis --hypothesis-profile=fuzz
 
 check: ALL := yes
-check: static test pretend
+check: others test
+
+# All gates but the tests.
+others: static pretend
 
 # Each of these keeps one core busy.
 static: $(READY)
