@@ -64,6 +64,15 @@ def test_pinned_models_and_models_in_use_stay(pool):
     assert loaded(models) == ["a", "b", "c"]
 
 
+def test_a_model_that_is_forgotten_while_in_use_leaves_its_alias_to_another(pool, source):
+    models = pool()
+    old = get(models, "a")
+    with models.using(old):
+        models.forget("a")
+        models.sources["a"] = source(FakeBackend(7))
+        assert get(models, "a").fingerprint != old.fingerprint
+
+
 def test_models_that_are_not_used_are_unloaded(pool):
     models = pool(ttl_s=0.01, pinned=["b"], budget_bytes=10_000)
     get(models, "a"), get(models, "b")

@@ -79,3 +79,5 @@ def test_names_are_safe(name, expected):
 
 def test_long_names_are_cut():
     assert len(file_name("x" * 500 + ".jpg", b"")) == 100
+    assert len(file_name("写" * 200 + ".jpg", b"").encode()) <= 100
+    assert file_name("写" * 200 + ".jpg", b"").endswith("写写.jpg")

@@ -16,6 +16,7 @@ from nearsight.server.errors import Problem
 _DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?P<rest>(?:;[^,;]*)*),", re.IGNORECASE)
 # How base64 of JPEG, PNG, GIF, WebP and TIFF begins.
 _BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkqA", "TU0AK")
+_DIGITS = re.compile("[0-9]{1,18}")
 # A body of more bytes is parsed in a thread: it would hold up the others.
 _PARSED_AT_ONCE_BYTES = 200_000
 
@@ -65,6 +66,15 @@ def image_of(value: Any, position: int) -> ImageInput | UrlInput:
     if "://" in value[:64]:
         return UrlInput(value)
     return ImageInput(_from_base64(value, position))
+
+
+def is_digits(value: object) -> bool:
+    """Whether a field of a form is a whole number; not the likes of "²", and none too long to be read.
+
+    >>> [is_digits(value) for value in ("16", 16, "²", "9" * 5000, "")]
+    [True, False, False, False, False]
+    """
+    return isinstance(value, str) and _DIGITS.fullmatch(value) is not None
 
 
 def text_of(value: Any, position: int) -> TextInput:

@@ -219,8 +219,10 @@ class ModelPool:
     def forget(self, alias: str) -> None:
         """Take a model out, and its memory as soon as nobody uses it; another may get the alias."""
         self.sources.pop(alias, None)
-        if (model := self._loaded.get(alias)) is not None:
-            self._unload(model)
+        if (model := self._loaded.get(alias)) is not None and not self._unload(model):
+            # Who uses it still has it; the alias is free.
+            with self._lock:
+                self._loaded.pop(alias, None)
         bound = self._bound()
         if bound.pop(alias, None) is not None:
             self._write_bound(bound)

@@ -13,6 +13,7 @@ from nearsight.errors import StorageError
 from nearsight.images import EXTENSIONS, Limits, content_id
 
 _UNSAFE = re.compile(r"[^\w.,()+@ -]")
+# Bytes, of the 255 that file systems allow: the id comes before it, and an ending may come after it.
 _MAX_NAME = 100
 
 
@@ -124,7 +125,8 @@ def file_name(name: str, data: bytes) -> str:
     >>> file_name("C:\\photos\\a b.JPG", b"")
     'a b.JPG'
     """
-    last = _UNSAFE.sub("_", re.split(r"[/\\]", name)[-1]).strip(". ")[-_MAX_NAME:] or "image"
+    safe = _UNSAFE.sub("_", re.split(r"[/\\]", name)[-1]).strip(". ")
+    last = safe.encode()[-_MAX_NAME:].decode(errors="ignore") or "image"
     if last.rpartition(".")[2].lower() in EXTENSIONS:
         return last
     return f"{last}.{_ending(data)}"

@@ -166,6 +166,13 @@ def test_what_is_wrong_is_said(client, body, message):
     assert message in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("digits", ["²", "9" * 5000])
+def test_dimensions_of_a_form_are_digits_that_can_be_read(client, jpeg, digits):
+    form = {"files": {"image": jpeg()}, "data": {"model": "short", "dimensions": digits}}
+    answer = client.post("/v1/embeddings", **form)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "dimensions")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"3", b"{", b"\xff", b'{"input": NaN}'])
 def test_what_is_no_json_object_is_refused(client, content):
     answer = client.post("/v1/embeddings", content=content, headers={"content-type": "application/json"})

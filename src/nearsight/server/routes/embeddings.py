@@ -17,6 +17,7 @@ from nearsight.server.inputs import (
     Input,
     files_of,
     image_of,
+    is_digits,
     media_type,
     read_form,
     read_json,
@@ -103,7 +104,7 @@ async def _of_form(request: Request, max_images: int) -> EmbeddingRequest:
 
 def _with_options(inputs: list[Input], options: Any) -> EmbeddingRequest:
     dimensions = options.get("dimensions")
-    if dimensions is not None and not (isinstance(dimensions, str) and dimensions.isdigit()):
+    if dimensions is not None and not is_digits(dimensions):
         raise Problem(400, f"dimensions is {dimensions!r}; it must be a whole number", param="dimensions")
     return EmbeddingRequest(
         inputs,

@@ -19,6 +19,7 @@ from nearsight.server.inputs import (
     TextInput,
     files_of,
     image_of,
+    is_digits,
     media_type,
     read_form,
     read_json,
@@ -219,7 +220,7 @@ def _whole(body: dict[str, Any], name: str, default: int, least: int, most: int)
     value = body.get(name)
     if value is None:
         return default
-    if isinstance(value, str) and value.isdigit():
+    if is_digits(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise Problem(
