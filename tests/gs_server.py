@@ -81,6 +81,8 @@ class GsServer:
 def _handler(port):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are written one after the other: the body would wait 40 ms for news of the head.
+        disable_nagle_algorithm = True
 
         def forward(self):
             method, path = self.command, self.path
