@@ -89,6 +89,23 @@ def test_labels_that_a_table_corrects_and_those_that_it_leaves_to_the_folders(sa
     ]
 
 
+def test_rows_of_a_table_that_name_nothing_are_told_and_two_labels_of_an_image_are_refused(
+    save_image, tmp_path
+):
+    for i in range(6):
+        (tmp_path / "set" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        save_image(tmp_path / f"set/{'ab'[i % 2]}/{i}.png", i)
+    folder, table = tmp_path / "set", tmp_path / "labels.csv"
+    rows = [f"{'ab'[i % 2]}/{i}.png,{'xy'[i % 2]}" for i in range(6)]
+    table.write_text("\n".join(["path,label", *rows, "a/gone.png,x", ""]))
+    with pytest.warns(UserWarning, match="1 row of .* no image has the name: .*a/gone.png"):
+        labeled, _ = labeled_images(folder, table, Exclusions(), progress=False)
+    assert sorted(labeled.labels) == ["x", "x", "x", "y", "y", "y"]
+    table.write_text("\n".join(["path,label", *rows, "a/0.png,y", ""]))
+    with pytest.raises(InvalidParameterError, match=r"gives .*0.png two labels, 'x' and 'y'"):
+        labeled_images(folder, table, Exclusions(), progress=False)
+
+
 def test_classes_of_few_images_are_refused_with_what_is_needed(save_image, tmp_path):
     for number in range(8):
         (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)

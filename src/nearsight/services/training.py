@@ -1,5 +1,6 @@
 """What doors share about training: labeled images, near-duplicates among them, a contact sheet."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -218,14 +219,20 @@ def _from_pairs(folder: Path, table: Path) -> tuple[LabeledFolder, NDArray[np.in
 def _from_table(folder: Path, table: Path) -> LabeledFolder:
     """Return the images that a table names; the label that it leaves empty is the folder's name."""
     pairs = [(absolute(path, str(folder)), label) for path, label in read_labels(table, keep_empty=True)]
-    known, _ = resolve_labels(None, pairs, table)
-    label_of, splits = dict[str, str](), dict[str, str]()
+    known, resolution = resolve_labels(None, pairs, table)
+    for line in resolution.report(str(table)):
+        warnings.warn(line, stacklevel=3)
+    label_of, given, splits = dict[str, str](), dict[str, str](), dict[str, str]()
     for path, label in known:
         names = list[str]()
         if Path(path).is_relative_to(absolute(str(folder))):
             splits[path], names = evaluation.split_and_names(Path(path), folder)
         if label:
-            label_of[path] = label
+            if given.setdefault(path, nfc(label)) != nfc(label):
+                raise InvalidParameterError(
+                    f"{table} gives {path} two labels, {given[path]!r} and {label!r}; delete one of the rows"
+                )
+            label_of[path] = given[path]
         elif names:
             label_of.setdefault(path, nfc(names[0]))
     if len(set(label_of.values())) < 2:
