@@ -36,3 +36,6 @@ def test_models_are_compared_on_a_folder_of_classes(nearsight, kinds, tmp_path):
     assert "Name a second model to compare" in text.stdout
     assert document["advised_dim"] < 1280
     assert f"nearsight index PATH --model {model} --dim {document['advised_dim']}" in text.stdout
+    # With --dim, there is no #centered.
+    text = nearsight("eval", tmp_path / "set", "--model", f"{model}#centered")
+    assert f"nearsight index PATH --model {model} --dim " in text.stdout

@@ -147,7 +147,8 @@ def _say(run: Run, result: "Evaluation") -> None:
     if result.advised_dim < result.recommended.dim:
         run.console.say(
             f"Its vectors shortened to {result.advised_dim:,} numbers by PCA are as good: nearsight index"
-            f" PATH --model {text_format.printable(result.recommended.model)} --dim {result.advised_dim}"
+            f" PATH --model {text_format.printable(_shortened(result.recommended.model))} --dim"
+            f" {result.advised_dim}"
         )
     if sentence := learned_sentence(result):
         run.console.say(sentence)
@@ -158,3 +159,11 @@ def _say(run: Run, result: "Evaluation") -> None:
             f"Note: {text_format.count(len(result.leaks), 'pair')} of near-duplicates on both sides of the"
             " split, which are not compared."
         )
+
+
+def _shortened(name: str) -> str:
+    """Return the model to give with ``--dim``: PCA takes the mean out, so there is no ``#centered``."""
+    from nearsight.models.model_name import split_model_name
+
+    base, variant = split_model_name(name)
+    return replace(variant, centered=False).applied_to(base)
