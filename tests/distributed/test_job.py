@@ -1,8 +1,10 @@
 """A job of units: each image once, whatever happens to its processes."""
 
+import io
 import os
 import signal
 import tarfile
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from unit_job_checks import (
 
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
+from nearsight.distributed.units import read_units
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.progress import told_to
 from nearsight.services import unit_jobs
@@ -239,6 +242,18 @@ def test_the_password_of_the_collection_is_not_in_the_job(
     for given in (uri, str(tmp_path), None):
         unit_jobs.open_target(job, given)
     assert opened == [uri, shown, shown]
+
+
+def test_a_plan_is_read_by_no_thread_that_outlives_the_process(job: JobFolder) -> None:
+    threads: set[int] = set()
+
+    class Watched(io.BytesIO):
+        def read(self, *size: int | None) -> bytes:
+            threads.add(threading.get_ident())
+            return super().read(*size)
+
+    assert read_units(Watched(job.files.read("plan.parquet"))) == job.units()
+    assert threads == {threading.get_ident()}
 
 
 def test_a_job_is_planned_once(job: JobFolder, tmp_path: Path, photos: Path) -> None:

@@ -20,7 +20,15 @@ from nearsight.collection import Collection
 from nearsight.collection.file_index import FileIndex
 from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.status import failures
-from nearsight.distributed.units import UNIT_IMAGES, JobFacts, Unit, name_column, open_source, units_bytes
+from nearsight.distributed.units import (
+    UNIT_IMAGES,
+    JobFacts,
+    Unit,
+    name_column,
+    open_source,
+    opened_table,
+    units_bytes,
+)
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find, no_image_text
 from nearsight.images.glob_patterns import expand
@@ -200,7 +208,7 @@ class _Planner:
     def _units_of_table(self, place: str) -> Iterator[Unit]:
         source = encode_path(place)
         try:
-            file = pq.ParquetFile(open_source(source, self.folder.files))
+            file = opened_table(open_source(source, self.folder.files))
         except (OSError, pa.ArrowException) as error:
             raise InvalidParameterError(
                 f"{place} cannot be read as a Parquet file of paths: {error}"

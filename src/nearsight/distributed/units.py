@@ -162,8 +162,17 @@ def read_job(file: IO[bytes], place: str) -> JobFacts:
 
 def read_units(file: IO[bytes], *, is_again: bool = False) -> list[Unit]:
     """Read the units of a file that `units_bytes` made."""
-    rows = pq.read_table(file, columns=_SCHEMA.names).to_pylist()
+    rows = opened_table(file).read(_SCHEMA.names, use_threads=False).to_pylist()
     return [Unit(**row, is_again=is_again) for row in rows]
+
+
+def opened_table(file: Any) -> pq.ParquetFile:
+    """Open a Parquet file for reads with ``use_threads=False``.
+
+    What it reads ahead, and what `read_table` reads, threads still hold when that returns. If the process
+    ends in that moment, and a file of Python was read, it is aborted.
+    """
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 def open_source(source: str, files: JobFiles) -> Any:
@@ -186,9 +195,9 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
         return [decode_path(unit.source)]
     place = open_source(unit.source, files)
     try:
-        file = pq.ParquetFile(place)
+        file = opened_table(place)
         column = name_column(file.schema_arrow, unit.source)
-        names = file.read_row_group(unit.part, columns=[column])[column]
+        names = file.read_row_group(unit.part, columns=[column], use_threads=False)[column]
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"{unit.source}: the images of unit {unit.number} cannot be listed: {error}"
