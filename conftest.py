@@ -113,7 +113,7 @@ def _enter(namespace: dict[str, object]) -> None:
         _save_blurred_cells(folder / f"photos/{seed}.jpg", seed, 0, 256)
         _save_blurred_cells(folder / f"products/dress/{seed}.jpg", seed, 0, 120)
         _save_blurred_cells(folder / f"products/hat/{seed}.jpg", seed, 136, 256)
-    for seed in range(45):
+    for seed in range(10, 45):
         part = "good" if seed < 40 else "today"
         _save_blurred_cells(folder / part / f"{seed}.jpg", seed, 120, 136)
     _save_blurred_cells(folder / "today/scratched.jpg", 45, 0, 256)

@@ -35,7 +35,7 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     # What a first try left.
     shutil.rmtree(root, ignore_errors=True)
     client.delete("/v1/collections/line")
-    for seed in range(30):
+    for seed in range(20):
         save(root / f"good/{seed}.png", fabric(seed))
     (root / "today").mkdir()
     page_service.new_collection("line")
@@ -53,7 +53,7 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     page.get_by_label("False alarms that you accept").fill("20")
     page.get_by_text("at least 14 good images").wait_for()
     page.get_by_role("button", name="Fit", exact=True).click()
-    page.get_by_text("fitted on 30 good images").wait_for()
+    page.get_by_text("fitted on 20 good images").wait_for()
 
     # A watched folder: images are judged as they come, and a file that is half written is not.
     page.get_by_label("Folder to inspect").fill("files/line/today")
@@ -123,7 +123,7 @@ def test_a_line_is_inspected(page, page_service, press_at_once, tmp_path):
     wait_for(lambda: path in {image["path"] for image in judged(client).get("images", [])})
     [before] = [image for image in judged(client)["images"] if image["path"] == path]
     page.get_by_role("button", name="Fit again with these").click()
-    page.get_by_text("fitted on 31 good images").wait_for()
+    page.get_by_text("fitted on 21 good images").wait_for()
     route = f"/v1/collections/line/detectors/fabric/images/{before['id']}"
     wait_for(lambda: client.get(route).json().get("revision") == 2)
     after = client.get(route).json()
