@@ -1,15 +1,21 @@
 """The part of a map that shows some images, the clusters that color it, and a map in binary."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from nearsight.analyses.clusters import Clustering
-from nearsight.analyses.map import ImageMap
 from nearsight.collection import Collection, Item
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError
 from nearsight.services.clusters import clustering_file, present_ids
 
+if TYPE_CHECKING:
+    from nearsight.analyses.map import ImageMap
 
-def place_on_map(collection: Collection, layout: ImageMap, where: str | None) -> tuple[list[Item], ImageMap]:
+
+def place_on_map(
+    collection: Collection, layout: "ImageMap", where: str | None
+) -> tuple[list[Item], "ImageMap"]:
     """Return the images that match and are on a map, and the part of the map that shows them."""
     on_map = set(layout.ids)
     items = [item for item in collection.items(where) if item.id in on_map]
