@@ -4,6 +4,7 @@ import asyncio
 import csv
 import inspect
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -356,6 +357,29 @@ def test_a_key_is_sent(tmp_path, serve_on_loopback, monkeypatch):
         monkeypatch.setenv("NEARSIGHT_API_KEY", secret)
         with Client(url) as client:
             assert client.collections() == []
+
+
+def test_a_call_that_is_cancelled_while_files_are_read_is_cancelled():
+    reads, may_end = threading.Event(), threading.Event()
+
+    def reading():
+        reads.set()
+        may_end.wait(30)
+        yield Request("GET", "/v1/models")
+
+    async def main():
+        async with AsyncClient("http://127.0.0.1:1") as client:
+            call = asyncio.create_task(client.run(reading()))
+            await asyncio.to_thread(reads.wait, 30)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            may_end.set()
+
+    try:
+        run_coroutine(main())
+    finally:
+        may_end.set()
 
 
 def test_the_asynchronous_client_does_the_same(address, remote, local, photos, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -125,7 +126,10 @@ class AsyncClient(ClientCalls, Awaiting):
                 await asyncio.sleep(request.delay_s)
                 answer = await self._answer(request)
         finally:
-            steps.close()
+            # Where the call is cancelled while a thread reads files, that thread still has it; it is closed
+            # when nobody has it any more.
+            with suppress(ValueError):
+                steps.close()
 
     async def close(self) -> None:
         """Close the connections."""
