@@ -328,6 +328,7 @@ def test_the_page_fits_a_phone_in_the_dark(page, colors):
     grid = page.locator(".grid-view").bounding_box()
     assert bar["height"] < 50
     assert bar["y"] >= grid["y"] + grid["height"]
+    assert bar["y"] + bar["height"] <= page.get_by_role("navigation", name="Views").bounding_box()["y"]
 
 
 def test_the_list_of_keys_opens(page, colors):
