@@ -1,8 +1,8 @@
 """Stores and bare engines by the number of rows: a table of each, and the cost of a filtered search as SVG.
 
-    python -m benchmarks.store_sizes --rows 10000 100000 1000000 --queries 100 --svg store-cost.svg --json
+    python -m benchmarks.store_sizes --rows 10000 100000 1000000 --queries 100 --svg cost.svg
     python -m benchmarks.stores --rows 1000000 --queries 100 --json > million.json
-    python -m benchmarks.store_sizes --rows 10000 100000 --queries 100 --results million.json --svg store-cost.svg
+    python -m benchmarks.store_sizes --rows 10000 100000 --queries 100 --results million.json --svg cost.svg
 
 Each size is one run of `benchmarks.stores`. 1,000,000 rows take more than an hour: the last two commands do
 the same in two parts. Results of one size are put together, so that one engine can be measured again.
