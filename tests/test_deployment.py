@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import fields
 from fnmatch import fnmatch
+from inspect import signature
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ import pytest
 import yaml
 from models.layouts import write_layout
 
+import nearsight
 from nearsight.cli.main import cli
 from nearsight.services.server_settings import ServerSettings, resolve
 
@@ -131,9 +133,16 @@ def test_every_file_of_the_build_exists_and_is_sent():
     # What others install without its dependencies, as the Makefile does.
     pinned = re.findall(r"^(?:TEXT_ENCODER|FACE_DETECTOR) := (\S+)", (context / "Makefile").read_text(), re.M)
     assert f"--no-deps {' '.join(pinned)}" in docker
-    [program] = re.findall(r'bin/python -c "(import nearsight.*)"$', docker, re.M)
-    call = ast.parse(program).body[1].value
-    assert hasattr(importlib.import_module("nearsight"), call.func.attr)
+    # The models lie where the container looks for them.
+    [program] = re.findall(r'bin/python -c "(import nearsight[^"]*)"$', docker, re.M)
+    [folder] = re.findall(r"NEARSIGHT_CACHE=(\S+)", docker)
+    assert f"cache = pathlib.Path('{folder}')" in program
+    calls = [node for node in ast.walk(ast.parse(program.replace("\\\n", ""))) if isinstance(node, ast.Call)]
+    loads = {call.func.attr: call for call in calls if call.func.attr.startswith("load_")}
+    assert set(loads) == {"load_model", "load_text_encoder"}
+    for name, call in loads.items():
+        given = {keyword.arg for keyword in call.keywords}
+        assert "cache_dir" in given <= set(signature(getattr(nearsight, name)).parameters)
 
 
 def test_every_address_that_is_watched_is_a_route():

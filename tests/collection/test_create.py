@@ -101,7 +101,7 @@ def test_leftovers_are_no_hindrance(tmp_path: Path, leftovers: tuple[str, ...]) 
         (tmp_path / name).write_bytes(b"half")
     state = manifest.state_of(tmp_path)
     assert state is (DirectoryState.RECOVERABLE if leftovers else DirectoryState.FREE)
-    with pytest.raises(CollectionNotFoundError, match="nearsight index"):
+    with pytest.raises(CollectionNotFoundError, match=r"Collection\.create"):
         Collection.open(tmp_path)
     check_usable(tmp_path)
 

@@ -12,7 +12,10 @@ def test_demo_of_very_few_images(cache, tmp_path, save_image):
     assert len(result.collection) == 1
     assert result.queries[0].matches == []
     (folder / "only.png").unlink()
-    with pytest.raises(InvalidParameterError, match="no image"):
+    with (
+        pytest.warns(UserWarning, match="there is no image in"),
+        pytest.raises(InvalidParameterError, match="no image"),
+    ):
         run_demo(str(folder), tmp_path / "out2", cache_dir=cache, progress=False)
 
 

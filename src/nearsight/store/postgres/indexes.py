@@ -1,5 +1,6 @@
 """Indexes: of vectors by pgvector or VectorChord, and of metadata for filters."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ _M, _EF_CONSTRUCTION = 16, 64
 _MAX_BUILD_MEMORY_MB = 2048
 # Metadata, and what filters compare most; anything else is found by reading the narrow rows.
 _FILTERED = ("path", "added", "taken")
+_MAX_NAME_BYTES = 63
 # From this many rows on, VectorChord divides them into lists.
 _LISTED_ROWS = 1_000_000
 
@@ -167,11 +169,12 @@ class Indexes:
         missing: dict[str, Callable[[], str]] = {}
         for field in row_fields(schema):
             if field.name in _FILTERED or field.name.startswith("meta_"):
-                name = _index_name(self._tables, schema.get_field_index(field.name))
+                # By the number of the column, because its name may be longer than a name may be.
+                name = index_name(self._tables.names[0], f"c{schema.get_field_index(field.name)}")
                 if name not in present:
                     missing[name] = _filter_index(name, self._tables, field)
         vector = schema.field("vector").type
-        name = f"{self._tables.names[1]}.knn"
+        name = index_name(self._tables.names[1], "knn")
         if name not in present and vector.list_size <= MAX_DIM:
             method = VectorIndex(
                 "vchordrq" if has_vchord else "hnsw", vector.list_size, vector.value_type != pa.float16()
@@ -185,9 +188,20 @@ class Indexes:
         return missing
 
 
-def _index_name(tables: Tables, number: int) -> str:
-    # By the number of the column, because its name may be longer than a name may be.
-    return f"{tables.names[0]}.c{number}"
+def index_name(table: str, ending: str) -> str:
+    """Return the name of an index of a table, which is one for each table and ending.
+
+    PostgreSQL cuts a name after 63 bytes; an upgrade makes those of its tables longer.
+
+    >>> index_name("photos", "c7")
+    'photos.c7'
+    >>> len(index_name("p" * 60, "knn"))
+    44
+    """
+    name = f"{table}.{ending}"
+    if len(name.encode()) <= _MAX_NAME_BYTES:
+        return name
+    return f"{hashlib.sha256(table.encode()).hexdigest()[:40]}.{ending}"
 
 
 def _filter_index(name: str, tables: Tables, field: pa.Field) -> Callable[[], str]:
