@@ -23,9 +23,9 @@ _EFFICIENCY = 0.85
 _INDEX_BITS, _INDEX_ROW_BYTES = 4, 77
 _ROW_BYTES = 300
 _THUMBNAIL_BYTES = 10_000
-# The index of 1,000,000 x 512 took 133 and 111 s, and that of 100,000 x 512 took 13.8 and 10.0 s, in two hours
-# of a machine that others share: n ** 0.985 of the first. Of 100,000 rows of 256, 512 and 1,280 numbers, a fixed
-# time and one for each number: 0.36 and 0.64 of that of 512.
+# The index of 1,000,000 x 512 took 133 and 111 s, and that of 100,000 x 512 took 13.8 and 10.0 s, in two
+# hours of a machine that others share: n ** 0.985 of the first. Of 100,000 rows of 256, 512 and 1,280
+# numbers, a fixed time and one for each number: 0.36 and 0.64 of that of 512.
 _INDEX_SECONDS, _INDEX_ROWS, _INDEX_EXPONENT, _INDEX_DIM, _INDEX_FIXED = 121.0, 1e6, 0.985, 512, 0.36
 # Cores of a server that searches take at most.
 _USED_SHARE = 0.6
