@@ -156,6 +156,6 @@ def main(*arguments: str) -> None:
         told.append((n_images, n_failed))
 
     report = ray.run(folder, writer, rest[0], cpus=1.0, max_actors=int(rest[1]), told=tell)
-    least = min((n_images for n_images, _ in told if n_images > 0), default=0)
-    sums = {"least_told": least, "told": [sum(numbers) for numbers in zip(*told, strict=True)]}
+    n_tellings = sum(n_images > 0 for n_images, _ in told)
+    sums = {"tellings": n_tellings, "told": [sum(numbers) for numbers in zip(*told, strict=True)]}
     print(json.dumps({**asdict(report), **sums}))
