@@ -144,7 +144,7 @@ def test_a_plan(work, tiny, monkeypatch):
 
     asked = []
 
-    def measure(paths, model, *, cache_dir):
+    def measure(paths, model, *, cache_dir, network=True):
         asked.append((paths, model))
         return Sample(megapixels=3.0, decoded_per_core=100.0, network_per_core=50.0, thumbnail_bytes=1000.0)
 

@@ -164,7 +164,7 @@ def _embedding(needs: Needs, sample: Sample) -> list[Line]:
     lines += [
         _line("embedding rate", rate, "images/s per machine", "scaled", rule),
         _line("embedding", hours, "hours", "scaled", f"images / ({needs.machines} machines x rate)"),
-        _line("machine hours", hours * needs.machines, "hours", "scaled", "hours x machines"),
+        _line("machine hours", hours * needs.machines, "machine hours", "scaled", "hours x machines"),
     ]
     if needs.gpus:
         lines.append(_line("GPUs", needs.gpus * needs.machines, "", "scaled", "GPUs x machines"))

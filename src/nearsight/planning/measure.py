@@ -56,23 +56,26 @@ def measure(
     *,
     cache_dir: Path | None = None,
     seconds: float = _MAX_SECONDS,
+    network: bool = True,
 ) -> Sample:
     """Measure the decoding of some images, and the network on a core of this machine.
 
     Parameters
     ----------
     inputs : sequence of str
-        See `images.find`; without any, only the network is measured.
+        See `images.find`; without any, no decoding is measured.
     model : str
     cache_dir : Path, optional
         For converted models.
     seconds : float, default 25
         For the images, at most; the network takes four more.
+    network : bool, default True
+        Whether to measure the network; where GPUs run it, a core says nothing of it.
     """
     backend = load_model(model, device="cpu", cache_dir=cache_dir)
-    network = _network_rate(backend)
+    network_rate = _network_rate(backend) if network else None
     if not inputs:
-        return Sample(network_per_core=network)
+        return Sample(network_per_core=network_rate)
     n_images = n_failed = 0
     pixels: list[int] = []
     sizes: list[int] = []
@@ -95,13 +98,13 @@ def measure(
         pixels.append(image.width * image.height)
         sizes.append(len(small))
     if not pixels:
-        return Sample(n_images=n_images, n_failed=n_failed, network_per_core=network)
+        return Sample(n_images=n_images, n_failed=n_failed, network_per_core=network_rate)
     return Sample(
         n_images=n_images,
         n_failed=n_failed,
         megapixels=float(np.mean(pixels)) / 1e6,
         decoded_per_core=len(pixels) / cpu_s,
-        network_per_core=network,
+        network_per_core=network_rate,
         thumbnail_bytes=float(np.mean(sizes)),
     )
 

@@ -37,7 +37,7 @@ def plan_document(
     **needs
         See `planning.Needs`.
     """
-    sample = measure(list(paths), model, cache_dir=cache_dir)
+    sample = measure(list(paths), model, cache_dir=cache_dir, network=not needs.get("gpus"))
     needed = Needs(
         images=images,
         dim=dim or find_model(model).spec.dim,

@@ -6,9 +6,12 @@ import click
 
 from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
+from nearsight.text_format import size as size_text
 
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMG]?)\Z")
-_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kMGB]?)\Z")
+_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000, "B": 1_000_000_000}
+# Seconds of a unit of time, the shortest first, and from how many seconds on it is used.
+_TIMES = (("seconds", 1, 0), ("minutes", 60, 120), ("hours", 3600, 7200), ("days", 86_400, 259_200))
 
 
 def _number(ctx: click.Context, param: click.Parameter, text: str) -> int:
@@ -79,7 +82,8 @@ def plan(
 
     Machines, hours, memory, disk, and money where a price is given.
 
-    Images below PATH are decoded for up to 25 seconds, and the network runs for four; nothing is written.
+    Images below PATH are decoded for up to 25 seconds, and the network runs for four, unless GPUs are to run
+    it; nothing is written.
     Each line says whether its number was measured here, scaled from a measurement by the rule beside it, or
     published.
     """
@@ -102,17 +106,34 @@ def plan(
     )
     run.console.document(document)
     for line in document["lines"]:
-        amount = f"{_shown(line['value'])} {line['unit']}".strip()
+        amount = _shown(line["value"], line["unit"])
         measured = f"{line['basis']}: {line['rule']}"
         run.console.say(f"{line['name']:<26}  {amount:<32}  {measured}")
 
 
-def _shown(value: float | str) -> str:
-    """Return a number for people, of four digits.
+def _shown(value: float | str, unit: str) -> str:
+    """Return an amount for people, in a unit of its size.
 
-    >>> [_shown(value) for value in (0.01234, 23.51, 644_500.0)]
-    ['0.01234', '23.51', '644,500']
+    >>> [_shown(0.2557, "hours"), _shown(730.1, "minutes of a core"), _shown(1024.0, "GB")]
+    ['15.3 minutes', '12.2 hours of a core', '1.0 TB']
+    >>> [_shown(3.7, "ms of a core"), _shown(644_500.0, "images at most"), _shown(105.1, "money")]
+    ['3.7 ms of a core', '644,500 images at most', '105']
     """
     if isinstance(value, str):
         return value
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    if unit == "GB":
+        return size_text(value * 1e9)
+    name, _, rest = unit.partition(" ")
+    for own, own_seconds, _ in _TIMES:
+        if name == own:
+            seconds = value * own_seconds
+            name, length, _ = next(time for time in reversed(_TIMES) if seconds >= time[2])
+            return f"{_digits(seconds / length)} {name} {rest}".strip()
+    # The currency is that of the price.
+    return f"{_digits(value)} {'' if unit == 'money' else unit}".strip()
+
+
+def _digits(value: float) -> str:
+    if 0 < value < 0.01:
+        return "< 0.01"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
