@@ -317,6 +317,18 @@ class StoreTests:
         with pytest.raises(MetadataError, match="holds int64, not string"):
             store.add_columns([pa.field("meta_stars", pa.string())])
 
+    def test_long_names_of_columns_stay_apart(self, store: VectorStore) -> None:
+        names = [f"meta_{'long_' * 11}{ending}" for ending in ("", "a", "ab", "abc", "abd")]
+        names += [f"meta_{'ü' * 30}{ending}" for ending in "ab"] + ["meta_Price", "meta_price"]
+        store.add_columns([pa.field(name, pa.string()) for name in names])
+        store.append(rows(["a", "b"]))
+        store.update(pa.table({"id": ["a"], **{name: [name] for name in names}}))
+        assert fetch(store, names, ids=["a"]) == [{"id": "a", **{name: name for name in names}}]
+        assert store.search(vectors_of(0), 1, columns=names)[0][0].row == {name: name for name in names}
+        for name in names:
+            where = parse(f"key = '{name}'", {"key": Field(name, pa.string())})
+            assert ids_of(store, where=where) == ["a"]
+
     def test_versions_grow(self, store: VectorStore) -> None:
         seen = [store.version]
         for change in (

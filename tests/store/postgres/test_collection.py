@@ -22,6 +22,7 @@ from nearsight.store import Field, create_store, open_store, parse
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.postgres import connection as connections
 from nearsight.store.postgres import indexes, search
+from nearsight.store.postgres.sql import name_sql
 from nearsight.store.postgres.store import PostgresStore
 from nearsight.testing.stores import fetch, ids_of, rows, vectors_of
 
@@ -368,3 +369,17 @@ def test_a_copy_there_and_back_goes_on_after_a_kill(uri, photos, tmp_path):
     one, two = (list(Collection.open(place).items()) for place in (tmp_path / "source", tmp_path / "back"))
     by_id = {item.id: item for item in two}
     assert [by_id[item.id] for item in one] == one
+
+
+@pytest.mark.slow
+def test_a_column_whose_name_the_server_has_cut_is_found(uri):
+    name = "meta_" + "a" * 63
+    store = create_store(uri, COLUMNS)
+    store.add_columns([pa.field(name, pa.string())])
+    store.append(rows(["a"], vectors_of(1, dim=DIM)))
+    store.update(pa.table({"id": ["a"], name: ["top"]}))
+    with store._database.connection() as connection:
+        # As versions before had it.
+        connection.execute(f'ALTER TABLE {store._tables.rows} RENAME {name_sql(name)} TO "{name[:63]}"')
+    for _ in range(2):
+        assert fetch(open_store(uri), [name]) == [{"id": "a", name: "top"}]

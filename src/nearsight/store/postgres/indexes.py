@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from nearsight.errors import StorageError
 from nearsight.store.postgres.connection import ConnectionPool, unhurried
-from nearsight.store.postgres.sql import TEXT, name_sql, type_sql
+from nearsight.store.postgres.sql import MAX_NAME_BYTES, TEXT, name_sql, type_sql
 from nearsight.store.postgres.tables import Tables, row_fields
 
 #: Fewer rows are compared one by one, so that an index would not be used.
@@ -22,7 +22,6 @@ _M, _EF_CONSTRUCTION = 16, 64
 _MAX_BUILD_MEMORY_MB = 2048
 # Metadata, and what filters compare most; anything else is found by reading the narrow rows.
 _FILTERED = ("path", "added", "taken")
-_MAX_NAME_BYTES = 63
 # From this many rows on, VectorChord divides them into lists.
 _LISTED_ROWS = 1_000_000
 
@@ -199,7 +198,7 @@ def index_name(table: str, ending: str) -> str:
     44
     """
     name = f"{table}.{ending}"
-    if len(name.encode()) <= _MAX_NAME_BYTES:
+    if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     return f"{hashlib.sha256(table.encode()).hexdigest()[:40]}.{ending}"
 

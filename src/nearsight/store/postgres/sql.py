@@ -1,5 +1,6 @@
 """Filters, names and values in the SQL of PostgreSQL."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -9,6 +10,8 @@ from nearsight.errors import InvalidParameterError
 from nearsight.store.filters.ast import Filter, Like, Value
 from nearsight.store.filters.sql import SqlDialect, pattern
 
+#: The server cuts a longer name, so that two become one.
+MAX_NAME_BYTES = 63
 # Compares texts as Python and the other engines do: by code points.
 TEXT = 'text COLLATE "C"'
 _TYPES = {
@@ -32,6 +35,9 @@ _TYPES = {
 class _Postgres(SqlDialect):
     def __init__(self, case_collation: str) -> None:
         self._case_collation = case_collation
+
+    def name(self, name: str) -> str:
+        return super().name(short_name(name))
 
     def like(self, operand: str, leaf: Like) -> str:
         if not leaf.ignore_case:
@@ -91,8 +97,28 @@ def filter_sql(where: Filter, case_collation: str = "C") -> str:
     return _Postgres(case_collation).filter(where)
 
 
+def short_name(name: str) -> str:
+    """Return a name that the server keeps whole: of a long one the beginning, and a hash.
+
+    Examples
+    --------
+    >>> short_name("meta_shelf"), len(short_name("meta_" + "a" * 63))
+    ('meta_shelf', 63)
+    """
+    content = name.encode()
+    if len(content) <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: MAX_NAME_BYTES - 17].decode(errors='ignore')}_{digest}"
+
+
+def cut_name(name: str) -> str:
+    """Return what the server makes of a name that is too long."""
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
 def name_sql(name: str) -> str:
-    """Return a name as an identifier."""
+    """Return a name as an identifier; see `short_name`."""
     return _Postgres("C").name(name)
 
 

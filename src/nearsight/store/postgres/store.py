@@ -20,7 +20,15 @@ from nearsight.store.postgres.connection import ConnectionPool, LostConnectionEr
 from nearsight.store.postgres.indexes import Indexes
 from nearsight.store.postgres.search import Search
 from nearsight.store.postgres.sql import filter_sql, in_query, name_sql, type_sql
-from nearsight.store.postgres.tables import ROW, Tables, array_of, binary_fields, copy_in, row_fields
+from nearsight.store.postgres.tables import (
+    ROW,
+    Tables,
+    array_of,
+    binary_fields,
+    copy_in,
+    renamings,
+    row_fields,
+)
 
 if TYPE_CHECKING:
     from nearsight.store.postgres.location import CollectionLock
@@ -63,6 +71,8 @@ class PostgresStore:
         self._indexes = Indexes(database, tables)
         self._counts: tuple[int, int] = (-1, 0)
         self._entry(database.retried(self._read_entry))
+        if renamed := renamings(self._schemas[1]):
+            database.retried(lambda connection: tables.rename_columns(connection, renamed))
 
     # --- reading ------------------------------------------------------------------------------
 

@@ -4,14 +4,14 @@ They are apart because each is read and written without the others: a filter rea
 metadata leaves the index of vectors alone, and thumbnails are ten times everything else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from nearsight.errors import VectorError
 from nearsight.store.base import NUMBER_TYPES
-from nearsight.store.postgres.sql import copied_type, name_sql, type_sql
+from nearsight.store.postgres.sql import copied_type, cut_name, name_sql, short_name, type_sql
 
 #: The key of a row in all three tables; it grows in the order that rows came in.
 ROW = '"_row"'
@@ -86,6 +86,18 @@ class Tables:
             return f"ALTER TABLE {self.binary} {added}, {_uncompressed(field)}"
         return f"ALTER TABLE {self.rows} {added}"
 
+    def rename_columns(self, connection: Any, names: Mapping[str, str]) -> None:
+        """Rename those columns of the table of rows that are there."""
+        there = connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND NOT attisdropped",
+            (self.rows,),
+        ).fetchall()
+        for (name,) in there:
+            if name in names and (names[name],) not in there:
+                connection.execute(
+                    f"ALTER TABLE {self.rows} RENAME {name_sql(name)} TO {name_sql(names[name])}"
+                )
+
 
 def _uncompressed(field: pa.Field) -> str:
     """Return the change of a binary column that makes the server store values as they come.
@@ -93,6 +105,15 @@ def _uncompressed(field: pa.Field) -> str:
     Thumbnails are compressed already.
     """
     return f"ALTER COLUMN {name_sql(field.name)} SET STORAGE EXTERNAL"
+
+
+def renamings(schema: pa.Schema) -> dict[str, str]:
+    """Return names that the server has cut, as versions before let it, and what they are now."""
+    return {
+        cut_name(name): short_name(name)
+        for name in schema.names
+        if short_name(name) != name and cut_name(name) not in schema.names
+    }
 
 
 def row_fields(schema: pa.Schema) -> list[pa.Field]:
