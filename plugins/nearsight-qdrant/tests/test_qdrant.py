@@ -20,7 +20,7 @@ from nearsight.store import Field, create_store, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import SCHEMA, ids_of, rows, vectors_of
-from nearsight_qdrant.server import parse_address
+from nearsight_qdrant.server import client_of, parse_address
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +158,15 @@ def test_no_key_is_shown():
     address = parse_address("qdrant://host?collection=a&api_key=secret&tls=1")
     assert (address.key, address.url) == ("secret", "https://host:6333")
     assert "secret" not in f"{address} {address.shown}"
+
+
+def test_each_key_has_a_connection_of_its_own():
+    one, same, other = (
+        client_of(parse_address(f"qdrant://127.0.0.1:1?collection={name}&api_key={key}&tls=1"))
+        for name, key in (("a", "1"), ("b", "1"), ("a", "2"))
+    )
+    assert one is same
+    assert one is not other
 
 
 @pytest.mark.slow

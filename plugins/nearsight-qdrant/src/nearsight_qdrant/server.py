@@ -16,7 +16,8 @@ from nearsight.errors import InvalidParameterError, NearsightError, StorageError
 
 FORM = "qdrant://host:6333?collection=NAME, or qdrant:///directory?collection=NAME"
 _TIMEOUT_S = 60
-_CLIENTS: dict[str, QdrantClient] = {}
+# By place and key: whoever has another key has other rights.
+_CLIENTS: dict[tuple[str, str | None], QdrantClient] = {}
 _LOCKS: dict[tuple[str, str], Any] = {}
 _MUTEX = threading.Lock()
 
@@ -87,10 +88,11 @@ def parse_address(uri: str) -> Address:
 
 def client_of(address: Address) -> QdrantClient:
     """Return this process's connection to the place of a collection."""
+    key = (address.place, address.key)
     with _MUTEX:
-        if address.place not in _CLIENTS:
+        if key not in _CLIENTS:
             with translated(address):
-                _CLIENTS[address.place] = (
+                _CLIENTS[key] = (
                     QdrantClient(path=str(address.directory))
                     if address.directory
                     else QdrantClient(
@@ -101,7 +103,7 @@ def client_of(address: Address) -> QdrantClient:
                         check_compatibility=False,
                     )
                 )
-        return _CLIENTS[address.place]
+        return _CLIENTS[key]
 
 
 @atexit.register
