@@ -170,5 +170,8 @@ def test_doctor_checks_the_stores_of_an_upgrade(monkeypatch, tmp_path):
     assert found()[1:] == [("index", "warn", "of store-2"), ("index of the model before", "ok", "of store")]
     [(status, detail, _)] = upgrades()
     assert (status, "2 rows of the model before" in detail) == ("ok", True)
+    replace(state, deleting=True).write(place)
+    [(status, _, fix)] = upgrades()
+    assert (status, fix) == ("warn", "run: nearsight upgrade --commit")
     place.checks = lambda: iter([StoreCheck("server", "fail", "away")])
     assert found() == [("server", "fail", "away")]

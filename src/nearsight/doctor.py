@@ -385,7 +385,10 @@ def check_upgrade(uri: str) -> Iterator[Check]:
     if state is None:
         return
     (_, (name, _)) = _stores_of(place)
-    ends = "nearsight upgrade --commit" if state.phase == "switched" else "nearsight upgrade --abandon"
+    ends = state.ending
+    if state.deleting:
+        yield Check("upgrade", "warn", "rows of a model were being deleted when a command was interrupted", f"run: {ends}")
+        return
     try:
         n_rows = place.open_store(name).count()
     except CollectionNotFoundError as error:

@@ -252,7 +252,7 @@ def test_kill_9_at_every_write_loses_nothing(place, collection, whole, folder):
     assert [m.id for m in new.search(query)] == [m.id for m in whole.search(query)]
     for step, model, expected, deaths in (
         ("rollback", OLD, old_answer, (0, 1, 2)),
-        ("commit", NEW, [m.id for m in whole.search(query)], (0, 1)),
+        ("commit", NEW, [m.id for m in whole.search(query)], (0, 1, 2)),
     ):
         if step == "commit":
             Upgrade(Collection.open(place, model=OLD), NEW).switch()

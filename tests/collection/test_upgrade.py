@@ -6,6 +6,7 @@ from PIL import Image
 
 from nearsight import Collection
 from nearsight.collection import upgrade
+from nearsight.collection.shadow_rows import ShadowRows
 from nearsight.collection.upgrade import MissingFilesError, Upgrade, UpgradeState, abandon, commit, rollback
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, StorageError
 from nearsight.store import locate
@@ -161,6 +162,60 @@ def test_another_upgrade_must_be_ended_first(collection, tmp_path):
     (collection.directory / upgrade.STATE).write_text("{")
     with pytest.raises(StorageError, match="is damaged"):
         Upgrade(collection, NEW)
+
+
+def test_images_that_come_while_the_others_are_embedded_are_taken_in(collection, folder, monkeypatch):
+    run, keep = Upgrade(collection, NEW), ShadowRows.keep
+    late = iter(range(50, 52))
+
+    def keep_and_index(self, *args, **options):
+        for number in late:
+            image(number).save(folder / f"{number}.png")
+            collection.add(folder / f"{number}.png", progress=False, metadata=named)
+            break
+        return keep(self, *args, **options)
+
+    monkeypatch.setattr(ShadowRows, "keep", keep_and_index)
+    assert run.shadow(progress=False) == 14
+    # And the last ones right before the comparison, as late as can be.
+    late = iter([52])
+    run._embed(run._rows(), set(list(item.id for item in collection.items())[:1]), False)
+    run.verify()
+    check(run.switch(), folder, NEW, [*range(12), 50, 51, 52])
+
+
+@pytest.mark.parametrize("place", ["directory", "s3"], indirect=True)
+def test_rows_that_were_half_deleted_are_not_brought_back(place, folder, tmp_path, monkeypatch):
+    """A process dies while it deletes rows; only the command that began it goes on."""
+    collection = Collection.create(place, model=OLD, cache_dir=tmp_path / "cache")
+    collection.add(folder, progress=False, metadata=named)
+    location = locate(place)
+
+    def dies(self, name):
+        raise KeyboardInterrupt
+
+    def interrupted(command):
+        with monkeypatch.context() as patched:
+            patched.setattr(type(location), "delete_store", dies)
+            with pytest.raises(KeyboardInterrupt):
+                command(place)
+
+    new = upgraded(collection)
+    interrupted(commit)
+    for command in (rollback, lambda _: Upgrade(new, OLD)):
+        with pytest.raises(InvalidParameterError, match=r"nearsight upgrade --commit finishes that"):
+            command(place)
+    check(Collection.open(place, model=NEW), folder, NEW)
+    commit(place)
+    check(Collection.open(place, model=NEW), folder, NEW)
+    run = Upgrade(new, OLD)
+    run.shadow(progress=False)
+    interrupted(abandon)
+    for command in (rollback, lambda _: run.verify(), lambda _: Upgrade(new, OLD)):
+        with pytest.raises((InvalidParameterError, StorageError), match="--abandon finishes|ended meanwhile"):
+            command(place)
+    abandon(place)
+    check(upgraded_to(OLD, place), folder, OLD)
 
 
 def test_a_model_that_gives_other_vectors_each_time_is_refused(collection):

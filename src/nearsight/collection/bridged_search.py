@@ -76,7 +76,8 @@ class BridgedSearch:
         state = UpgradeState.read(location)
         facts = manifest.CollectionManifest.read(location)
         digest = backend.spec.fingerprint.digest
-        if state is None or state.phase == "switched" or state.fingerprint != digest:
+        is_over = state is None or state.phase == "switched" or state.deleting
+        if state is None or is_over or state.fingerprint != digest:
             raise FingerprintMismatchError(
                 f"{location.uri} holds vectors of {facts.spec.id}, and no upgrade to {backend.spec.id} is"
                 f" under way; nearsight upgrade --to {backend.spec.id} --dry-run begins one"

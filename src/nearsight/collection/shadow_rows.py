@@ -105,7 +105,7 @@ class ShadowRows:
         """
         with WriteLock(self.location, self._facts):
             state = UpgradeState.read(self.location)
-            if state is None or state.store != self._name:
+            if state is None or state.store != self._name or state.deleting:
                 raise StorageError(f"the upgrade of {self.location.uri} was ended meanwhile")
             yield
 

@@ -130,8 +130,11 @@ class Upgrade:
         ------
         FingerprintMismatchError
             An upgrade to another model has begun.
+        InvalidParameterError
+            Rows of an upgrade are half deleted.
         """
         state = UpgradeState.read(self._location)
+        _require_whole(self._location, state)
         if state is not None and state.fingerprint != self._backend.spec.fingerprint.digest:
             remedy = "nearsight rollback" if state.phase == "switched" else "nearsight upgrade --abandon"
             raise FingerprintMismatchError(
@@ -188,8 +191,11 @@ class Upgrade:
         self._begin()
         if self.state.phase == "sampling":
             self._step(replace(self.state, phase="shadow"))
-        rows = self._rows()
-        n_embedded, missing = self._embed(rows, ids_of(rows.old) - ids_of(rows.new), progress)
+        rows, n_embedded, missing = self._rows(), 0, dict[str, str]()
+        # Others may add images as long as this takes; each round has fewer.
+        while ids := ids_of(rows.old) - ids_of(rows.new) - missing.keys():
+            n, without_file = self._embed(rows, ids, progress)
+            n_embedded, missing = n_embedded + n, missing | without_file
         if missing and self._missing == "refuse":
             raise MissingFilesError(list(missing.values()))
         n_estimated = self._estimate(rows, list(missing)) if self._missing == "keep" else 0
@@ -256,14 +262,22 @@ class Upgrade:
     def verify(self, *, random_state: int = 0) -> None:
         """Check that every image has one row, and that stored vectors are what the model computes.
 
+        Images that came since the shadow was complete are embedded first.
+
         Raises
         ------
         StorageError
             They are not; the collection stays as it is.
+        MissingFilesError
+            Files of images that came since are gone, and `missing` is "refuse".
         """
         rows = self._rows()
+        # What comes even later is taken in by the switch, under the lock.
+        wanted = ids_of(rows.old)
+        if len(wanted - ids_of(rows.new)) > self.state.dropped:
+            self.shadow(progress=False)
         ids = [id for batch in rows.new.scan(["id"]) for id in batch.column("id").to_pylist()]
-        lacking = ids_of(rows.old) - set(ids)
+        lacking = (wanted & ids_of(rows.old)) - set(ids)
         if len(ids) != len(set(ids)) or len(lacking) > self.state.dropped:
             raise StorageError(
                 f"the new rows are {len(ids):,}, {len(ids) - len(set(ids)):,} of them twice, and"
@@ -329,7 +343,7 @@ class Upgrade:
     def _step(self, state: UpgradeState) -> None:
         with WriteLock(self._location, self._facts):
             now = UpgradeState.read(self._location)
-            if now is None or now.store != state.store:
+            if now is None or now.store != state.store or now.deleting:
                 raise StorageError(f"the upgrade of {self._location.uri} was ended meanwhile")
             self.state = state
             state.write(self._location)
@@ -354,11 +368,12 @@ def rollback(place: Path | Location) -> int:
     Raises
     ------
     InvalidParameterError
-        The collection was not upgraded, or the old rows were deleted.
+        The collection was not upgraded, or the old rows were deleted, at least some of them.
     """
     location = locate(place)
     with location.lock():
         state = UpgradeState.read(location)
+        _require_whole(location, state)
         if state is None or not state.was_rolled_back:
             state = _switched(location)
         old, new = location.open_store(state.previous_store), location.open_store(state.store)
@@ -393,9 +408,8 @@ def commit(place: Path | Location) -> None:
     """
     location = locate(place)
     with location.lock():
-        # First the rows: what is left of them after a crash is deleted by the same call.
-        location.delete_store(_switched(location).previous_store)
-        _forget(location)
+        state = _switched(location)
+        _delete(location, state, state.previous_store)
 
 
 def abandon(place: Path | Location) -> None:
@@ -421,13 +435,26 @@ def abandon(place: Path | Location) -> None:
                 if state
                 else f"no upgrade of {location.uri} has begun; nearsight upgrade --to MODEL begins one"
             )
-        location.delete_store(state.store)
-        _forget(location)
+        _delete(location, state, state.store)
 
 
-def _forget(location: Location) -> None:
+def _delete(location: Location, state: UpgradeState, store: str) -> None:
+    """Delete a store, and forget the upgrade; after a crash, the same call goes on."""
+    # The mark comes first: rows that are half deleted open as if they were whole.
+    replace(state, deleting=True).write(location)
+    location.delete_store(store)
     (location.files / bridge.FILENAME).unlink(missing_ok=True)
     location.delete_document(STATE)
+
+
+def _require_whole(location: Location, state: UpgradeState | None) -> None:
+    """Raise if the rows of an upgrade are being deleted, or were when a process ended."""
+    if state is not None and state.deleting:
+        whose = "before the upgrade" if state.phase == "switched" else f"of the upgrade to {state.model}"
+        raise InvalidParameterError(
+            f"the rows {whose} are being deleted from {location.uri}, or were when a command was interrupted;"
+            f" {state.ending} finishes that"
+        )
 
 
 def _switched(location: Location) -> UpgradeState:

@@ -41,6 +41,9 @@ class UpgradeState:
         Whether the old model was brought back, or is about to be.
     left_out : sequence of str
         Once the collection changed: ids of the old rows that have no new one.
+    deleting : bool
+        Whether the rows that the collection does not answer from are being deleted. What is left of them
+        after a crash is good for nothing.
     """
 
     phase: Phase
@@ -54,6 +57,12 @@ class UpgradeState:
     image_seconds: float = 0.0
     rolled_back: bool = False
     left_out: Sequence[str] = ()
+    deleting: bool = False
+
+    @property
+    def ending(self) -> str:
+        """The command that deletes the rows that the collection does not answer from."""
+        return f"nearsight upgrade --{'commit' if self.phase == 'switched' else 'abandon'}"
 
     @property
     def was_rolled_back(self) -> bool:
