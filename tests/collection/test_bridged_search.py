@@ -11,7 +11,7 @@ from PIL import Image
 from nearsight import Collection
 from nearsight.collection import bridge
 from nearsight.collection.bridged_search import BridgedSearch
-from nearsight.collection.shadow_rows import ESTIMATED_KEY
+from nearsight.collection.schema import ESTIMATED_KEY
 from nearsight.collection.upgrade import Upgrade, UpgradeState, abandon, commit, rollback
 from nearsight.errors import CollectionNotFoundError, FingerprintMismatchError, InvalidParameterError
 from nearsight.store import locate
@@ -202,8 +202,14 @@ def test_images_whose_files_are_gone_keep_an_estimate_and_say_so(collection, who
     finally:
         for file in moved.iterdir():
             file.rename(folder / file.name)
-    # The next upgrade embeds them, and their mark goes.
+    # The next upgrade embeds them, and their mark goes; so does indexing them again.
     commit(new.directory)
+    report = new.add(files[:10], progress=False)
+    assert (report.embedded, report.unchanged, report.added) == (10, 10, 0)
+    assert new.count(f"{ESTIMATED_KEY} = true") == 20
+    again = [new.search(file, k=1)[0].id for file in files[:10]]
+    assert new.vectors(again) == pytest.approx(whole.vectors(again), abs=1e-4)
+    assert new.add(files[:10], progress=False).embedded == 0
     run = Upgrade(new, FakeBackend(2))
     run.sample(60, progress=False)
     run.shadow(progress=False)

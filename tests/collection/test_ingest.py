@@ -3,10 +3,12 @@
 import unicodedata
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from nearsight import Collection
+from nearsight.collection.schema import ESTIMATED_KEY
 from nearsight.errors import InvalidParameterError
 from nearsight.images import FileSource, Stat
 from nearsight.images.limits import stamp_of
@@ -133,3 +135,34 @@ def test_a_time_that_a_wrong_clock_has_set_stops_no_run(
     assert n_images > 1
     assert [item.modified for item in collection.items()] == [None] * n_images
     assert collection.add(photos).unchanged == n_images
+
+
+def test_an_estimated_vector_is_computed_once_its_file_is_there_again(
+    collection: Collection, photos: Path
+) -> None:
+    collection.add(photos)
+    [(id, path)] = [(item.id, item.path) for item in collection.items() if item.path.endswith("a.png")]
+    [right] = collection.vectors([id])
+    kind = collection._store.schema.field("vector")
+    row = pa.table(
+        {"id": [id], "vector": pa.array([(-right).tolist()], kind.type)},
+        schema=pa.schema([collection._store.schema.field("id"), kind]),
+    )
+
+    def estimate() -> None:
+        collection._store.update(row)
+        collection.update_metadata([id], [{ESTIMATED_KEY: True, "color": "red"}])
+
+    estimate()
+    report = collection.add(photos)
+    assert (report.embedded, report.unchanged) == (1, 3)
+    assert collection.vectors([id])[0] == pytest.approx(right, abs=1e-6)
+    assert collection.get(id).metadata == {"color": "red"}
+    assert collection.add(photos).embedded == 0
+    # A file that was moved, and an image in memory, do as well.
+    estimate()
+    Path(path).rename(photos / "moved.png")
+    assert collection.add(photos).embedded == 1
+    estimate()
+    assert collection.add((photos / "moved.png").read_bytes()).embedded == 1
+    assert collection.vectors([id])[0] == pytest.approx(right, abs=1e-6)

@@ -12,7 +12,7 @@ from nearsight.collection import bridge, manifest, schema
 from nearsight.collection.collection import Collection
 from nearsight.collection.results import Match
 from nearsight.collection.search import embed_with
-from nearsight.collection.shadow_rows import ESTIMATED_KEY, ShadowRows, vectors_by_id
+from nearsight.collection.shadow_rows import ShadowRows, vectors_by_id
 from nearsight.collection.upgrade_state import UpgradeState
 from nearsight.embedder import Embedder
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
@@ -198,7 +198,7 @@ class BridgedSearch:
 
     def _marked(self, ids: Sequence[str]) -> set[str]:
         """Return those whose new row holds an estimate."""
-        mark = schema.PREFIX + ESTIMATED_KEY
+        mark = schema.PREFIX + schema.ESTIMATED_KEY
         if mark not in self._rows.new.schema.names:
             return set()
         batches = self._rows.new.scan(["id", mark], ids=ids)

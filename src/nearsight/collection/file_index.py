@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from nearsight.collection import schema
+
 if TYPE_CHECKING:
     from nearsight.collection.collection import Collection
 
@@ -16,6 +18,7 @@ _MERGE_AT_LEAST = 4096
 
 # An id is 32 hex digits, kept as ASCII: numpy would strip the NULs that raw bytes may end in.
 _ID = "S32"
+_ESTIMATED = schema.PREFIX + schema.ESTIMATED_KEY
 _ENTRY = np.dtype([("key", "i8"), ("size", "i8"), ("stamp", "i8"), ("id", _ID), ("visited", "?")])
 
 
@@ -59,27 +62,36 @@ class FileIndex:
     Parameters
     ----------
     batches : iterable of pyarrow.RecordBatch
-        `COLUMNS` of a store.
+        `columns` of a store.
     """
 
     COLUMNS = ("id", "keys", "stamps", "size_bytes", "orientation")
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
-        entries, ids, outdated = [np.empty(0, _ENTRY)], [np.empty(0, _ID)], [np.empty(0, _ID)]
+        entries, ids, outdated, estimated = [np.empty(0, _ENTRY)], *([np.empty(0, _ID)] for _ in range(3))
         for batch in batches:
             ids.append(np.array(batch.column("id").to_pylist(), _ID))
             outdated.append(ids[-1][batch.column("orientation").is_null().to_numpy(zero_copy_only=False)])
             entries.append(_entries_of(batch, ids[-1]))
+            if _ESTIMATED in batch.schema.names:
+                mark = batch.column(_ESTIMATED).fill_null(False)
+                estimated.append(ids[-1][mark.to_numpy(zero_copy_only=False)])
         self._entries = np.sort(np.concatenate(entries), order="key")
         self._keys = np.ascontiguousarray(self._entries["key"])
         self._ids = _CompactSet(np.concatenate(ids))
         self._outdated = _CompactSet(np.concatenate(outdated))
+        self._estimated = _CompactSet(np.concatenate(estimated))
         self._new_keys = _CompactSet(np.empty(0, np.int64))
 
     @classmethod
     def of(cls, collection: "Collection") -> "FileIndex":
         """Return the index of a collection's files as they are now."""
-        return cls(collection._store.scan(list(cls.COLUMNS)))
+        return cls(collection._store.scan(cls.columns(collection._store.schema)))
+
+    @classmethod
+    def columns(cls, stored: pa.Schema) -> list[str]:
+        """Return the columns of a store that the index reads."""
+        return [*cls.COLUMNS, *([_ESTIMATED] if _ESTIMATED in stored.names else [])]
 
     def __len__(self) -> int:
         """Return how many files there are."""
@@ -125,6 +137,14 @@ class FileIndex:
     def is_outdated(self, id: str) -> bool:
         """Return whether an earlier version wrote this row: without EXIF, by the decoder's first rules."""
         return id.encode() in self._outdated
+
+    def is_estimated(self, id: str) -> bool:
+        """Return whether the vector of this row is an estimate, made while the file was gone."""
+        return id.encode() in self._estimated
+
+    def has_vector(self, id: str) -> bool:
+        """Return whether a row has this id, and a vector that the model computed."""
+        return self.has_id(id) and not self.is_estimated(id)
 
     def add_ids(self, ids: Iterable[str]) -> None:
         """Add rows that are in the store now."""

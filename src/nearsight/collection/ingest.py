@@ -55,7 +55,7 @@ class Ingest:
         self._metadata = metadata
         self._writer = Writer(store, lock)
         self._writer.add_exif_columns()
-        self._file_index = FileIndex(store.scan(list(FileIndex.COLUMNS)))
+        self._file_index = FileIndex(store.scan(FileIndex.columns(store.schema)))
         self._counts = AddCounts()
         self._batch = WriteBatch()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="nearsight-write")
@@ -112,7 +112,7 @@ class Ingest:
             for first in sources:
                 embedded = self._embedder().stream(
                     chain([first], sources),
-                    known=self._file_index.has_id,
+                    known=self._file_index.has_vector,
                     is_outdated=self._file_index.is_outdated,
                     thumbnails=True,
                     on_error=on_error,
@@ -177,8 +177,10 @@ class Ingest:
             return False
         stat = source.stat()
         same = next((e for e in entries if (e.size_bytes, e.stamp) == (stat.size_bytes, stat.stamp)), None)
-        if same is None or (self._file_index.is_outdated(same.id) and isinstance(source, FileSource)):
-            # Reading a local file again is cheap; downloading it is not.
+        is_outdated = same is not None and self._file_index.is_outdated(same.id)
+        is_estimated = same is not None and self._file_index.is_estimated(same.id)
+        # Reading a local file again is cheap; downloading it is not.
+        if same is None or is_estimated or (is_outdated and isinstance(source, FileSource)):
             self._old_entries[key] = entries
             return True
         self._counts.unchanged += 1
@@ -213,7 +215,8 @@ class Ingest:
 
     def _take_known(self, result: Embedded, file: IndexedFile, metadata: Mapping[str, Any]) -> None:
         id = result.id
-        if result.exif is not None and self._file_index.is_outdated(id):
+        is_embedded_again = result.vector is not None and self._file_index.is_estimated(id)
+        if is_embedded_again or (result.exif is not None and self._file_index.is_outdated(id)):
             self._batch.refreshed[id] = result
         if file.key:
             self._batch.links.append((id, file))

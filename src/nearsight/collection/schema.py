@@ -18,6 +18,8 @@ from nearsight.store.filters.ast import And, In, IsNull, Not
 
 # User metadata lives in columns of its own, so that filters run where the rows are.
 PREFIX = "meta_"
+#: Metadata key of images whose vector an upgrade estimated from the old model's, because their file was gone.
+ESTIMATED_KEY = "vector_estimated"
 
 _TIME = pa.timestamp("us", tz="UTC")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")

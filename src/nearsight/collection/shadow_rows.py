@@ -21,8 +21,6 @@ from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.models import Backend
 from nearsight.store import Location, VectorStore
 
-#: Metadata key of images whose vector was estimated from the old model's, because their file is gone.
-ESTIMATED_KEY = "vector_estimated"
 _ROWS_AT_ONCE = 256
 
 
@@ -176,7 +174,7 @@ def append_new(
     kept = [row for row, id in enumerate(ids) if id in vectors and id not in there]
     if not kept:
         return 0
-    mark = row_schema.PREFIX + ESTIMATED_KEY
+    mark = row_schema.PREFIX + row_schema.ESTIMATED_KEY
     if estimated:
         store.add_columns([pa.field(mark, pa.bool_())])
     rows = rows.take(pa.array(kept))
@@ -201,7 +199,7 @@ def carry_columns(source: VectorStore, target: VectorStore) -> None:
     source, target : VectorStore
         Only rows of images that are in both are changed, in `target`.
     """
-    others = ("vector", "thumbnail", row_schema.PREFIX + ESTIMATED_KEY)
+    others = ("vector", "thumbnail", row_schema.PREFIX + row_schema.ESTIMATED_KEY)
     columns = [name for name in source.schema.names if name not in others]
     if added := [source.schema.field(name) for name in columns if name not in target.schema.names]:
         target.add_columns(added)

@@ -22,9 +22,8 @@ from nearsight import images
 from nearsight.collection import bridge, manifest
 from nearsight.collection.arrays import batch_vectors
 from nearsight.collection.collection import Collection
-from nearsight.collection.schema import PREFIX
+from nearsight.collection.schema import ESTIMATED_KEY, PREFIX
 from nearsight.collection.shadow_rows import (
-    ESTIMATED_KEY,
     ShadowRows,
     append_new,
     carry_columns,

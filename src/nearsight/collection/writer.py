@@ -92,6 +92,7 @@ class WriteBatch:
         New metadata of images that have a row.
     refreshed : dict of id to Embedded
         Images whose row an earlier version wrote: their EXIF, and their vector if the decoder shows more now.
+        And images whose vector was an estimate.
     replaced : dict of new id to old id
         Changed files: the new row takes over the metadata of the old one.
     """
@@ -105,7 +106,8 @@ class WriteBatch:
     since: float = field(default_factory=time.monotonic)
 
     def __len__(self) -> int:
-        return len(self.rows) + len(self.links) + len(self.unlinks) + len(self.metadata)
+        parts = (self.rows, self.links, self.unlinks, self.metadata, self.refreshed)
+        return sum(map(len, parts))
 
     def is_due(self) -> bool:
         """Return whether it should be written now."""
@@ -327,18 +329,21 @@ class Writer:
 
     def _refresh(self, refreshed: Mapping[str, Embedded]) -> None:
         exif = [field.name for field in row_schema.EXIF_COLUMNS]
+        mark = row_schema.PREFIX + row_schema.ESTIMATED_KEY
+        marks = [mark] if mark in self._store.schema.names else []
         rows = [
             {
                 "id": id,
                 "vector": image.vector,
                 "thumbnail": image.thumbnail,
                 **row_schema.exif_row(image.exif or Exif()),
+                mark: None,
             }
             for id, image in refreshed.items()
         ]
         anew = [row for row in rows if row["vector"] is not None]
         read = [row for row in rows if row["vector"] is None]
-        for part, names in ((read, ["id", *exif]), (anew, ["id", "vector", "thumbnail", *exif])):
+        for part, names in ((read, ["id", *exif]), (anew, ["id", "vector", "thumbnail", *exif, *marks])):
             if part:
                 columns = pa.schema([self._store.schema.field(name) for name in names])
                 self._store.update(row_schema.table(part, columns))

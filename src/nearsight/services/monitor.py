@@ -15,7 +15,7 @@ from filelock import FileLock
 from nearsight.artifacts import replacing
 from nearsight.collection import Collection, Item
 from nearsight.collection.arrays import VectorTable, items_by_id, sample_vectors
-from nearsight.collection.shadow_rows import ESTIMATED_KEY
+from nearsight.collection.schema import ESTIMATED_KEY
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.evaluation import holm
 from nearsight.training.drift import ChangedMix, UnknownKinds, changed_mix, unknown_kinds
