@@ -90,7 +90,7 @@ def center(
 def _copied(
     collection: Collection, location: Location, storage: str | None, random_state: int, dim: int | None
 ) -> Projection:
-    if collection.spec.layer.rpartition(" > ")[1]:
+    if is_reduced(collection):
         raise InvalidParameterError(
             f"{collection.uri} has reduced or centered vectors already; start from the collection that"
             " it was made from"
@@ -201,6 +201,11 @@ def fill_reduced(
             shutil.rmtree(full_directory, ignore_errors=True)
             return report
     return add_images(collection)
+
+
+def is_reduced(collection: Collection) -> bool:
+    """Return whether the vectors are projected or centered, which is done once only."""
+    return " > " in collection.spec.layer
 
 
 def require_storage(collection: Collection, storage: str | None) -> None:

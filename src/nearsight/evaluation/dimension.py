@@ -112,13 +112,16 @@ def advise_dimension(
     X = unit_length(np.asarray(table.X, np.float32))
     order = np.random.default_rng(random_state).permutation(len(X))
     taught, judged = np.array_split(order, 2)
-    is_trained = bool(collection.spec.matryoshka_dims)
+    trained_dims = collection.spec.matryoshka_dims
+    is_trained = bool(trained_dims)
     shortened = X[judged] if is_trained else _projected(X[taught], X[judged])
     task = _label_task([table.ids[row] for row in judged], labels)
     full = _nearest(X[judged])
     bytes_per_number = 2 if collection.storage == "float16" else 4
     rows = []
     for dim in curve_dimensions(X.shape[1], below=shortened.shape[1]):
+        if dim < min(trained_dims, default=1):
+            continue
         vectors = X[judged] if dim == X.shape[1] else unit_length(shortened[:, :dim])
         kept = _share_kept(full, _nearest(vectors))
         recall = None

@@ -11,6 +11,7 @@ from nearsight.cli import options
 from nearsight.cli.framework import Command, Run
 
 if TYPE_CHECKING:
+    from nearsight.collection import Collection
     from nearsight.evaluation import DimensionAdvice
 
 
@@ -46,7 +47,7 @@ def dimension(run: Run, /, *, labels: str | None, keep: float, report: Path | No
     Vectors are shortened by their principal components (PCA), or truncated where the model was trained for
     it, on images that the components were not learned from. With labels, the fewest numbers within one
     standard error of the best recall@1 are advised; without, the fewest that keep a share of the ten nearest
-    neighbors. `reduce-dim` and `index --dim` make such a collection.
+    neighbors. The last line names the command that makes such a collection.
     """
     from nearsight.evaluation import advise_dimension
     from nearsight.services.documents import dimension_document
@@ -56,7 +57,7 @@ def dimension(run: Run, /, *, labels: str | None, keep: float, report: Path | No
     by_id = None if labels is None else labels_of(collection, labels)
     advice = advise_dimension(collection, by_id, keep=keep)
     run.console.document(dimension_document(advice))
-    _say(run, advice)
+    _say(run, advice, collection)
     if report is not None:
         from nearsight.reports.dimension import write_dimension
 
@@ -64,7 +65,7 @@ def dimension(run: Run, /, *, labels: str | None, keep: float, report: Path | No
         run.present_report(report)
 
 
-def _say(run: Run, advice: "DimensionAdvice") -> None:
+def _say(run: Run, advice: "DimensionAdvice", collection: "Collection") -> None:
     from nearsight.reports.dimension import dimension_table
 
     header, *rows = dimension_table(advice)
@@ -73,5 +74,22 @@ def _say(run: Run, advice: "DimensionAdvice") -> None:
     run.console.say()
     run.console.say(advice.rule, bold=True)
     if advice.advised_dim < advice.rows[-1].dim:
-        of = shlex.quote(run.shown_collection)
-        run.console.say(f"nearsight reduce-dim -c {of} --dim {advice.advised_dim} --out small/")
+        run.console.say(shortening(collection, run.shown_collection, advice.advised_dim))
+
+
+def shortening(collection: "Collection", place: str, dim: int) -> str:
+    """Return the command that gives the images of a collection vectors of `dim` numbers."""
+    from nearsight.analyses.dimension_reduction import is_reduced
+    from nearsight.models.model_name import ModelVariant
+
+    of = shlex.quote(place)
+    if collection.spec.matryoshka_dims:
+        name = ModelVariant(dim=dim).applied_to(collection.model_name)
+        return f"nearsight upgrade -c {of} --to {shlex.quote(name)}"
+    if is_reduced(collection):
+        return (
+            "Reduced or centered vectors cannot be reduced again. Start from the collection that this one was"
+            f" made from (nearsight reduce-dim -c ORIGINAL --dim {dim} --out small/), or from the images"
+            f" (nearsight index PATH -c small/ --dim {dim})."
+        )
+    return f"nearsight reduce-dim -c {of} --dim {dim} --out small/"

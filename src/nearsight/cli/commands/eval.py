@@ -144,7 +144,7 @@ def _say(run: Run, result: "Evaluation") -> None:
         run.console.say(line)
     run.console.say()
     run.console.say(result.verdict, bold=True)
-    if result.advised_dim < result.recommended.dim:
+    if result.advised_dim < result.recommended.dim and not _is_truncatable(result.recommended.model):
         run.console.say(
             f"Its vectors shortened to {result.advised_dim:,} numbers by PCA are as good: nearsight index"
             f" PATH --model {text_format.printable(_shortened(result.recommended.model))} --dim"
@@ -159,6 +159,13 @@ def _say(run: Run, result: "Evaluation") -> None:
             f"Note: {text_format.count(len(result.leaks), 'pair')} of near-duplicates on both sides of the"
             " split, which are not compared."
         )
+
+
+def _is_truncatable(name: str) -> bool:
+    """Return whether ``index --dim`` truncates the model's vectors, in place of PCA."""
+    from nearsight.models import find_model
+
+    return bool(find_model(name).spec.matryoshka_dims)
 
 
 def _shortened(name: str) -> str:
