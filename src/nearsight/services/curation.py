@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "issue", "severity", "detail", "decision")
 KEEP, REMOVE, LABEL = "keep", "remove", "label="
+#: The metadata key of labels, where the audit read none from another.
+LABEL_KEY = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def read_decisions(file: Path) -> list[CurationDecision]:
 
 
 def apply_decisions(
-    collection: Collection, decisions: Sequence[CurationDecision], label_key: str = "label"
+    collection: Collection, decisions: Sequence[CurationDecision], label_key: str = LABEL_KEY
 ) -> CurationReport:
     """Carry out decisions: files go into the collection's trash, labels into its metadata.
 

@@ -21,7 +21,7 @@ from filelock import FileLock
 from nearsight.artifacts import exported
 from nearsight.collection import Collection
 from nearsight.collection.schema import metadata_columns, metadata_of
-from nearsight.collection.shadow_rows import ESTIMATED_KEY
+from nearsight.collection.schema import ESTIMATED_KEY
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
 from nearsight.images import content_id, decode_path, encode_path
 from nearsight.images.limits import stamp_of

@@ -1,6 +1,8 @@
 """`audit`, as a user runs it."""
 
 import json
+import re
+import shlex
 import shutil
 
 import pytest
@@ -118,3 +120,21 @@ def test_decisions_are_carried_out_and_taken_back(nearsight, kinds, tmp_path):
     assert (folder / "copy.png").exists()
     assert "is empty" in nearsight("trash").stdout
     assert "nothing else" in nearsight("audit", folder, "--apply", table, code=2).stderr
+
+
+@pytest.mark.slow
+def test_labels_go_back_to_the_key_that_they_were_read_from(nearsight, kinds, tmp_path):
+    nearsight("index", kinds, "--meta", "category=cat")
+    wrong = kinds / "cat1.png"
+    nearsight("index", *kinds.glob("cup*.png"), wrong, "--meta", "category=tea")
+    table = tmp_path / "issues.csv"
+    told = nearsight("audit", "--labels", "category", "--csv", table).stderr
+    command = shlex.split(re.search(r"Then: nearsight (.*)", told)[1])
+    assert command[-2:] == ["--labels", "category"]
+    table.write_text(f"path,decision\n{wrong},label=cat\n")
+    assert "1 image labeled: metadata category." in nearsight(*command).stdout
+    [item] = [i for i in json.loads(nearsight("ls", "--json").stdout)["items"] if i["path"] == str(wrong)]
+    assert item["metadata"] == {"category": "cat"}
+    assert "no image has the metadata 'categroy'" in nearsight(
+        "audit", "--apply", table, "--labels", "categroy", code=2
+    ).stderr

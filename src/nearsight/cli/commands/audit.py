@@ -1,5 +1,6 @@
 """`audit`."""
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -110,12 +111,13 @@ def audit(
     Nothing is changed.
 
     --csv writes what was found as a table. Fill in its column `decision`, and --apply carries that out: files
-    go into the collection's trash, from which `trash --restore` brings them back, and labels into metadata.
+    go into the collection's trash, from which `trash --restore` brings them back, and labels into the
+    metadata key of --labels, else `label`.
     """
     if decided is not None:
         if paths or table or report:
             raise click.UsageError("--apply carries out decisions and does nothing else; leave out the rest")
-        return _apply(run, decided)
+        return _apply(run, decided, labels)
     if model is not None and not paths:
         raise click.UsageError("the collection has its model; leave out --model, or give PATH")
     if paths and labels not in (None, "folder") and not Path(labels).exists():
@@ -134,6 +136,11 @@ def audit(
 
             n_rows = write_issues(table, result)
             run.console.note(f"{count(n_rows, 'row')} to decide in {printable(str(table))}.")
+            if not paths and n_rows:
+                command = ["nearsight", "audit", "-c", run.shown_collection, "--apply", str(table)]
+                key = _label_key(labels)
+                command += [] if key is None else ["--labels", key]
+                run.console.note(f"Then: {printable(shlex.join(command))}")
         if report is not None:
             from nearsight.reports.audit import write_audit
 
@@ -142,11 +149,23 @@ def audit(
         return run.report_failures(added.failed if added else [], n_images=result.n_images)
 
 
-def _apply(run: Run, file: Path) -> int:
-    from nearsight.services.curation import apply_decisions, read_decisions
+def _label_key(labels: str | None) -> str | None:
+    """Return the metadata key that labels were read from; None for folders, tables, and no labels."""
+    return None if labels in (None, "folder") or Path(str(labels)).exists() else labels
 
-    decisions = read_decisions(file)
-    result = apply_decisions(run.open_collection(), decisions)
+
+def _apply(run: Run, file: Path, labels: str | None) -> int:
+    from nearsight.errors import InvalidParameterError
+    from nearsight.services.curation import LABEL_KEY, apply_decisions, read_decisions
+
+    decisions, collection = read_decisions(file), run.open_collection()
+    key = _label_key(labels)
+    if key is not None and key not in (known := collection.info()["metadata"]):
+        raise InvalidParameterError(
+            f"no image has the metadata {key!r}; known are {', '.join(known) or 'none'}. Without --labels,"
+            " labels become the metadata 'label'"
+        )
+    result = apply_decisions(collection, decisions, **options.without_none(label_key=key))
     entry = result.removed.entry if result.removed else None
     refused = result.removed.refused if result.removed else []
     run.console.document(
@@ -164,7 +183,7 @@ def _apply(run: Run, file: Path) -> int:
             " brings them back."
         )
     if result.labeled:
-        run.console.say(f"{count(result.labeled, 'image')} labeled.")
+        run.console.say(f"{count(result.labeled, 'image')} labeled: metadata {printable(key or LABEL_KEY)}.")
     if not decisions:
         run.console.say("The table holds no decision.")
     for one in refused:
