@@ -1,6 +1,7 @@
 """Training from files to a model that is used by its name."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,15 @@ from nearsight.errors import InvalidParameterError, MissingExtraError, ParityErr
 from nearsight.evaluation import Estimate, PairedDifference, read_labeled_folder
 from nearsight.models import load_model
 from nearsight.models.dense_features import load_features
-from nearsight.training import Figure, content_digest, learned_images, require_free, train, write_model
+from nearsight.training import (
+    Figure,
+    content_digest,
+    feature_embedder,
+    learned_images,
+    require_free,
+    train,
+    write_model,
+)
 from nearsight.training.judgement import Quality
 from nearsight.training.network_features import feature_network
 from nearsight.training.selection import (
@@ -180,6 +189,33 @@ def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, 
     write_model(result, tmp_path / "model")
     learned = [content_digest(str(path)) in learned_images(tmp_path / "model") for path in files]
     assert learned == [int(path.stem) < 12 and content_digest(str(path)) != twin_content for path in files]
+
+
+def test_files_that_vanish_meanwhile_cost_nothing(small_network, stripes, tmp_path, monkeypatch):
+    shutil.copytree(stripes, tmp_path / "images")
+    folder = read_labeled_folder(tmp_path / "images")
+    before = train(folder, groups_of(folder), model=small_network, n_views=1, progress=False)
+    embedder = feature_embedder(small_network, n_views=1)
+    embedder.views(folder.paths, [False] * len(folder.paths))
+    gone, *_ = folder.paths
+
+    def choose_last(*args, **options):
+        shutil.rmtree(tmp_path / "images")
+        return choose_map(*args, **options)
+
+    monkeypatch.setattr(sys.modules["nearsight.training.train"], "choose_map", choose_last)
+    again = train(
+        folder, groups_of(folder), model=small_network, n_views=1, embedder=embedder, progress=False
+    )
+    assert (again.data_sha256, again.figures) == (before.data_sha256, before.figures)
+    # One that is gone before is left out, as any that cannot be read.
+    shutil.copytree(stripes, tmp_path / "images")
+    Path(gone).unlink()
+    rest = train(
+        folder, groups_of(folder), model=small_network, n_views=1, embedder=embedder, progress=False
+    )
+    assert [failure.path for failure in rest.failed] == [gone]
+    assert rest.n_fitted == before.n_fitted - 1
 
 
 def test_settings_are_the_same_on_any_number_of_cores(monkeypatch):

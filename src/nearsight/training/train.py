@@ -194,6 +194,8 @@ class _ImageParts:
     Attributes
     ----------
     folder : LabeledFolder
+    contents : sequence of str
+        `content_digest` of each image.
     failed : list of ImageFailure
     names : ndarray of str
         The classes.
@@ -210,6 +212,7 @@ class _ImageParts:
     """
 
     folder: LabeledFolder
+    contents: Sequence[str]
     failed: list[ImageFailure]
     names: NDArray[np.str_]
     data: TrainingData
@@ -240,8 +243,7 @@ class _ImageParts:
 
     def facts(self) -> dict[str, Any]:
         """Return what a `Training` says of its images."""
-        contents = [content_digest(path) for path in self.folder.paths]
-        saved = self.saved
+        contents, saved = self.contents, self.saved
         learned = range(len(contents)) if saved is self.data else np.flatnonzero(~self.is_test)
         classes = np.unique(saved.y)
         return {
@@ -266,12 +268,16 @@ def _divided(
     random_state: int,
 ) -> _ImageParts:
     """Embed the images, and divide those that can be used."""
+    # Read now, and not at the end of what may take hours: then a file that vanished would cost all of it.
+    digests, vanished = _content_digests(folder.paths)
+    groups = np.asarray(groups)[[path in digests for path in folder.paths]]
+    folder = folder.without({failure.path for failure in vanished})
     # What a folder named test holds is never learned from, so that one view of it is enough.
     is_judge = [folder.has_split and split == "test" for split in folder.splits]
     views, kept, failed = embedder.views(folder.paths, is_judge)
     folder = folder.without({failure.path for failure in failed})
     names, y = np.unique(folder.labels, return_inverse=True)
-    data = TrainingData(views, embedder.network.base.dim, y, np.asarray(groups)[kept])
+    data = TrainingData(views, embedder.network.base.dim, y, groups[kept])
     chosen: dict[str, Any] = {"whole_classes": folder.holds_pairs, "random_state": random_state}
     is_test = rows_of_test(data.y, data.groups, folder.splits, **chosen)
     of_fitted = data.rows(np.flatnonzero(~is_test))
@@ -283,7 +289,8 @@ def _divided(
             "too few to choose settings by; give five different images or more of each class. "
             "Near-duplicates count as one"
         )
-    return _ImageParts(folder, failed, names, data, is_test, of_fitted, divisions)
+    contents = [digests[path] for path in folder.paths]
+    return _ImageParts(folder, contents, [*vanished, *failed], names, data, is_test, of_fitted, divisions)
 
 
 def _with_layers(
@@ -463,6 +470,17 @@ def _figures(
         )
     ]
     return dict(zip(pretrained, figures, strict=True))
+
+
+def _content_digests(paths: Sequence[str]) -> tuple[dict[str, str], list[ImageFailure]]:
+    """Return `content_digest` by path, and the files that cannot be read."""
+    digests, failed = dict[str, str](), list[ImageFailure]()
+    for path in paths:
+        try:
+            digests[path] = content_digest(path)
+        except OSError as error:
+            failed.append(ImageFailure(path, error.strerror or str(error)))
+    return digests, failed
 
 
 def _data_sha256(folder: LabeledFolder, contents: Sequence[str]) -> str:
