@@ -387,7 +387,12 @@ def check_upgrade(uri: str) -> Iterator[Check]:
     (_, (name, _)) = _stores_of(place)
     ends = state.ending
     if state.deleting:
-        yield Check("upgrade", "warn", "rows of a model were being deleted when a command was interrupted", f"run: {ends}")
+        yield Check(
+            "upgrade",
+            "warn",
+            "rows of a model were being deleted when a command was interrupted",
+            f"run: {ends}",
+        )
         return
     try:
         n_rows = place.open_store(name).count()

@@ -178,8 +178,8 @@ def test_images_that_come_while_the_others_are_embedded_are_taken_in(collection,
     monkeypatch.setattr(ShadowRows, "keep", keep_and_index)
     assert run.shadow(progress=False) == 14
     # And the last ones right before the comparison, as late as can be.
-    late = iter([52])
-    run._embed(run._rows(), set(list(item.id for item in collection.items())[:1]), False)
+    image(52).save(folder / "52.png")
+    collection.add(folder / "52.png", progress=False, metadata=named)
     run.verify()
     check(run.switch(), folder, NEW, [*range(12), 50, 51, 52])
 

@@ -138,6 +138,11 @@ def test_a_tie_whose_interval_leaves_out_zero_is_told_as_one_of_many_comparisons
     apart = replace(tie, difference=replace(tie.difference, value=0.05, low=0.01, high=0.08))
     told = replace(result, comparisons=[apart, tie, tie]).verdict
     assert "higher by 0.050 (+0.010 to +0.080), which may be chance among 3 comparisons." in told
+    # So many would do for one comparison alone: fewer than there are, no advice.
+    for n_needed, is_told in ((30, False), (36, False), (80, True)):
+        needing = replace(apart, difference=replace(apart.difference, n_needed=n_needed))
+        told = replace(result, comparisons=[needing, tie, tie]).verdict
+        assert (f"About {n_needed} queries would be needed" in told) is is_told
 
 
 @pytest.mark.slow

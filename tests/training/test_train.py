@@ -211,9 +211,7 @@ def test_files_that_vanish_meanwhile_cost_nothing(small_network, stripes, tmp_pa
     # One that is gone before is left out, as any that cannot be read.
     shutil.copytree(stripes, tmp_path / "images")
     Path(gone).unlink()
-    rest = train(
-        folder, groups_of(folder), model=small_network, n_views=1, embedder=embedder, progress=False
-    )
+    rest = train(folder, groups_of(folder), model=small_network, n_views=1, embedder=embedder, progress=False)
     assert [failure.path for failure in rest.failed] == [gone]
     assert rest.n_fitted == before.n_fitted - 1
 

@@ -227,7 +227,9 @@ class Evaluation:
             )
         gap = self.decisive.difference
         speed = chosen.images_per_second / best.images_per_second
-        more = f" {gap.n_needed:,} queries would be needed to tell." if gap.n_needed else ""
+        # That many are for one comparison: among several, fewer than there are say nothing.
+        is_more = gap.n_needed is not None and gap.n_needed > value.n
+        more = f" About {gap.n_needed:,} queries would be needed to tell." if is_more else ""
         # The interval is of this pair alone: it may leave out 0, and the largest of many be chance.
         among = f" among {len(self.comparisons)} comparisons" if gap.low > 0 else ""
         return (

@@ -165,6 +165,7 @@ def _comparisons(evaluation: Evaluation) -> Section:
             "queries needed",
         ]
     ]
+    n_queries = evaluation.models[0].metrics[evaluation.metric].n
     for one in evaluation.comparisons:
         gap = one.difference
         table.append(
@@ -176,7 +177,7 @@ def _comparisons(evaluation: Evaluation) -> Section:
                 f"{one.p_adjusted:.4f}",
                 one.verdict,
                 f"{gap.detectable:.3f}",
-                f"{gap.n_needed:,}" if gap.n_needed and one.verdict == "tie" else "–",
+                f"{gap.n_needed:,}" if one.verdict == "tie" and (gap.n_needed or 0) > n_queries else "–",
             ]
         )
     title = metric_title(evaluation.metric)

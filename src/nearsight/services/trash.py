@@ -20,8 +20,7 @@ from filelock import FileLock
 
 from nearsight.artifacts import exported
 from nearsight.collection import Collection
-from nearsight.collection.schema import metadata_columns, metadata_of
-from nearsight.collection.schema import ESTIMATED_KEY
+from nearsight.collection.schema import ESTIMATED_KEY, metadata_columns, metadata_of
 from nearsight.errors import FingerprintMismatchError, InvalidParameterError, NearsightError, StorageError
 from nearsight.images import content_id, decode_path, encode_path
 from nearsight.images.limits import stamp_of

@@ -244,7 +244,7 @@ class _ImageParts:
     def facts(self) -> dict[str, Any]:
         """Return what a `Training` says of its images."""
         contents, saved = self.contents, self.saved
-        learned = range(len(contents)) if saved is self.data else np.flatnonzero(~self.is_test)
+        is_learned = np.ones(len(contents), bool) if saved is self.data else ~self.is_test
         classes = np.unique(saved.y)
         return {
             "n_fitted": len(saved.y),
@@ -255,7 +255,7 @@ class _ImageParts:
             "data_sha256": _data_sha256(self.folder, contents),
             "failed": [*self.folder.failed, *self.failed],
             "classes": [] if self.folder.holds_pairs else self.names[classes].tolist(),
-            "learned": [contents[row] for row in learned],
+            "learned": [content for content, is_one in zip(contents, is_learned, strict=True) if is_one],
         }
 
 
@@ -474,13 +474,16 @@ def _figures(
 
 def _content_digests(paths: Sequence[str]) -> tuple[dict[str, str], list[ImageFailure]]:
     """Return `content_digest` by path, and the files that cannot be read."""
-    digests, failed = dict[str, str](), list[ImageFailure]()
-    for path in paths:
+
+    def digest(path: str) -> str | ImageFailure:
         try:
-            digests[path] = content_digest(path)
+            return content_digest(path)
         except OSError as error:
-            failed.append(ImageFailure(path, error.strerror or str(error)))
-    return digests, failed
+            return ImageFailure(path, error.strerror or str(error))
+
+    results = {path: digest(path) for path in paths}
+    failed = [result for result in results.values() if isinstance(result, ImageFailure)]
+    return {path: result for path, result in results.items() if isinstance(result, str)}, failed
 
 
 def _data_sha256(folder: LabeledFolder, contents: Sequence[str]) -> str:

@@ -135,6 +135,7 @@ def test_labels_go_back_to_the_key_that_they_were_read_from(nearsight, kinds, tm
     assert "1 image labeled: metadata category." in nearsight(*command).stdout
     [item] = [i for i in json.loads(nearsight("ls", "--json").stdout)["items"] if i["path"] == str(wrong)]
     assert item["metadata"] == {"category": "cat"}
-    assert "no image has the metadata 'categroy'" in nearsight(
-        "audit", "--apply", table, "--labels", "categroy", code=2
-    ).stderr
+    assert (
+        "no image has the metadata 'kategory'"
+        in nearsight("audit", "--apply", table, "--labels", "kategory", code=2).stderr
+    )

@@ -69,7 +69,7 @@ def upgrade(
 
     From the sample on, search --model MODEL searches by the new model: a bridge learned from the sample
     proposes images, and those are embedded. With --missing keep, images whose files are gone keep a vector
-    that the bridge estimates, and the metadata vector_estimated = true.
+    that the bridge estimates, and the metadata vector_estimated = true, until index finds the file again.
 
     Labels decide: if the new model finds significantly fewer of the right ones, nothing is changed.
     Classifiers, clusters, the map and recommenders are fitted again on the new vectors. Fitted files that
@@ -189,7 +189,8 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
     if report.n_estimated:
         run.console.note(
             f"Note: the files of {count(report.n_estimated, 'image')} are gone; their vectors are estimates."
-            ' --where "vector_estimated = true" selects them.'
+            ' --where "vector_estimated = true" selects them. Once the files are there again, index their'
+            " folders: then they are embedded."
         )
     for path in report.refitted:
         run.console.say(f"Fitted again on the new vectors: {printable(str(path))}.")
