@@ -23,6 +23,8 @@
     ├── VectorError (ValueError)                vectors, rows or a k that a store cannot take
     ├── ServiceError (RuntimeError)             a service refuses a request, or cannot be reached
     ├── UnsupportedMachineError (RuntimeError)  the processor cannot run an installed package
+    ├── UnitInputError (OSError)                the images of a unit of a job cannot be listed
+    ├── ChangedInputError (ValueError)          they are not those that were planned
     └── StorageError (OSError)                  the disk is full, read-only or gone
 
 Each message names the value, the rule that it breaks, and the remedy.
@@ -162,6 +164,14 @@ class ServiceError(NearsightError, RuntimeError):
 
 class StorageError(NearsightError, OSError):
     """The storage cannot be written or read: it is full, read-only or gone."""
+
+
+class UnitInputError(NearsightError, OSError):
+    """The images of a unit of a job cannot be listed on this machine."""
+
+
+class ChangedInputError(NearsightError, ValueError):
+    """The images of a unit of a job are not those that were planned: its shard or table has changed."""
 
 
 class CopyDifferenceError(NearsightError, ValueError):

@@ -1,5 +1,6 @@
 """A job of units: each image once, whatever happens to its processes."""
 
+import importlib
 import io
 import os
 import signal
@@ -23,6 +24,7 @@ from unit_job_checks import (
     wait_for,
 )
 
+import nearsight.distributed.units as units_module
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, Worker, failures, plan, plan_again, status
 from nearsight.distributed.units import read_units
@@ -32,6 +34,9 @@ from nearsight.services import unit_jobs
 from nearsight.store.lance.store import LanceStore
 
 from fake import FakeBackend
+
+# The package has a function of its name.
+plan_module = importlib.import_module("nearsight.distributed.plan")
 
 
 def commit(job: JobFolder):
@@ -217,6 +222,96 @@ def test_rows_of_a_table_that_name_no_file_fail_alone(tmp_path: Path, photos: Pa
     assert plan_again(job) == 3
     assert fake_worker(job).failed == 3
     assert failures(job) == before
+
+
+def tables_and_photos(tmp_path: Path, n_rows: int = 25) -> tuple[Path, list[str]]:
+    """Return a table whose rows name the first photos, and the inputs of a job: it, and the others."""
+    table = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": [f"photos/{seed:03}.png" for seed in range(n_rows)]}), table)
+    return table, [str(table), str(tmp_path / "photos" / "05*.png")]
+
+
+def test_a_table_that_was_replaced_is_refused_and_the_others_go_on(
+    tmp_path: Path, photos: Path, fake_worker
+) -> None:
+    table, inputs = tables_and_photos(tmp_path)
+    job, before, times = planned(tmp_path, inputs), table.read_bytes(), table.stat()
+    # One row more at the front: by their numbers, some images would come twice and others never.
+    names = ["photos/040.png", *(f"photos/{seed:03}.png" for seed in range(24))]
+    pq.write_table(pa.table({"path": names}), table)
+    os.utime(table, ns=(times.st_atime_ns, times.st_mtime_ns))
+    report = fake_worker(job)
+    assert (report.units, report.images) == (1, 10)
+    assert len(report.refused) == 3
+    assert f"{table} has changed since the job was planned" in report.refused[0]
+    assert "another --job" in report.refused[0]
+    assert not job.claims()
+    assert commit(job).units == 1
+    # A copy of what it was has another time.
+    table.write_bytes(before)
+    report = fake_worker(job)
+    assert (report.images, report.refused) == (25, [])
+    commit(job)
+    assert status(job).is_complete
+    names = [Path(path).name for item in Collection.open(job.job.collection).items() for path in item.paths]
+    assert sorted(names) == sorted({f"{seed:03}.png" for seed in [*range(25), *range(50, 60)]})
+
+
+@pytest.mark.parametrize("change", ["fewer rows", "no names", "gone", "no table"])
+def test_a_table_that_is_none_any_more_is_refused(
+    tmp_path: Path, photos: Path, fake_worker, change: str
+) -> None:
+    table, inputs = tables_and_photos(tmp_path)
+    job = planned(tmp_path, inputs)
+    if change == "gone":
+        table.unlink()
+    elif change == "no table":
+        table.write_bytes(b"PAR1")
+    else:
+        column = {"path": ["photos/000.png"]} if change == "fewer rows" else {"n": [1], "m": [2]}
+        pq.write_table(pa.table(column), table)
+    report = fake_worker(job)
+    assert (report.units, len(report.refused)) == (1, 3)
+    assert all(str(table) in text and "start again" in text for text in report.refused)
+
+
+def test_a_shard_that_was_replaced_is_refused_and_a_copy_is_not(
+    tmp_path: Path, photos: Path, fake_worker
+) -> None:
+    shards = [tmp_path / name for name in ("copied.tar", "replaced.tar", "gone.tar", "later.tar")]
+    for shard in shards:
+        with tarfile.open(shard, "w") as tar:
+            tar.add(photos / "001.png", f"{shard.stem}.png")
+    later = shards[3].rename(tmp_path / "elsewhere")
+    job = planned(tmp_path, list(map(str, shards)))
+    assert [bool(unit.digest) for unit in job.units()] == [True, True, True, False]
+    # As on a machine with files of its own.
+    os.utime(shards[0], (1, 1))
+    with tarfile.open(shards[1], "w") as tar:
+        tar.add(photos / "002.png", "replaced.png")
+    shards[2].unlink()
+    later.rename(shards[3])
+    report = fake_worker(job)
+    assert (report.rows, report.failed) == (2, 1)
+    [text] = report.refused
+    assert str(shards[1]) in text
+
+
+def test_an_earlier_plan_is_not_compared(tmp_path: Path, photos: Path, fake_worker, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(units_module, "FORMAT", 1)
+        patch.setattr(plan_module, "digest_of", lambda names: "of size and time")
+        job = planned(tmp_path, tables_and_photos(tmp_path)[1])
+    report = fake_worker(job)
+    assert (report.images, report.refused) == (35, [])
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, photos: Path, fake_worker) -> None:
+    os.rename(photos / "001.png", os.fsencode(photos) + b"/\xe9.png")
+    names = pa.array([b"photos/\xe9.png", b"photos/002.png", None]).view(pa.string())
+    pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
+    job = planned(tmp_path, [str(tmp_path / "list.parquet")])
+    assert (fake_worker(job).rows, len(failures(job))) == (2, 1)
 
 
 def test_the_password_of_the_collection_is_not_in_the_job(

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from unit_job_checks import N_COPIES, N_IMAGES, require_each_once
+from unit_job_checks import N_COPIES, N_IMAGES, planned, require_each_once
 
 import nearsight.distributed.worker as worker_module
 from nearsight import Collection
@@ -141,3 +143,16 @@ def test_a_head_that_answers_late_is_asked_again(n_late, is_reached, monkeypatch
         with pytest.raises(InvalidParameterError, match="no Ray cluster answers at 'head:6379'"):
             ray_cluster._init(late, {"address": "head:6379"})
     assert len(calls) == 3
+
+
+def test_a_table_that_was_replaced_stops_no_actor(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": ["photos/001.png"] * 15}), table)
+    job = planned(tmp_path, [str(table), str(photos)])
+    pq.write_table(pa.table({"path": ["photos/002.png"] * 15}), table)
+    report = drive(job, FakeRay(), monkeypatch)
+    assert (report.units, len(report.refused), report.rows_added) == (7, 2, N_IMAGES - N_COPIES)
+    assert str(table) in report.refused[0]
+    assert not job.claims()

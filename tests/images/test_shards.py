@@ -177,6 +177,11 @@ def test_a_shard_that_changes_or_vanishes(tmp_path):
     shard.write_bytes(b"short")
     with pytest.raises(ImageError, match="changed while it was read"):
         sources[2].read(Limits())
+    # As large, and at the same places there are other images.
+    shard.unlink()
+    write(shard)
+    with pytest.raises(ImageError, match="changed while it was read"):
+        sources[2].read(Limits())
     shard.unlink()
     with pytest.raises(ImageError, match="its shard does not exist"):
         sources[0].read(Limits())

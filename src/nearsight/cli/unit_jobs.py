@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nearsight.cli.framework import FAILURE, Run
+from nearsight.errors import StorageError
 from nearsight.text_format import count, printable
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def index_units(
     say_status(run, facts)
     if share >= facts["units"]:
         run.console.note(_too_few_units(folder, share, n_shares, facts["units"]))
+    if refused := report["refused"]:
+        others = f" ({count(len(refused) - 1, 'other unit')} likewise)" if len(refused) > 1 else ""
+        raise StorageError(f"{refused[0]}{others}")
     return FAILURE if run.strict and report["failed"] else 0
 
 

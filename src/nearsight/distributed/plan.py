@@ -1,9 +1,8 @@
 """Divides the inputs of a job into units, once."""
 
 # Paths stay strings: names that are not UTF-8 survive, and a million of them stay cheap.
-# ruff: noqa: PTH100, PTH116
+# ruff: noqa: PTH100
 
-import hashlib
 import os
 import secrets
 from collections import Counter
@@ -24,17 +23,18 @@ from nearsight.distributed.units import (
     UNIT_IMAGES,
     JobFacts,
     Unit,
+    digest_of,
+    digest_of_shard,
     name_column,
     open_source,
     opened_table,
+    texts_of,
     units_bytes,
 )
 from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find, no_image_text
 from nearsight.images.glob_patterns import expand
-from nearsight.images.limits import stamp_of
 from nearsight.images.path_encoding import is_shard_name, is_url
-from nearsight.images.remote import remote_stat
 from nearsight.object_storage.driver import url_to_fs
 from nearsight.store import shown_uri
 
@@ -166,7 +166,7 @@ class _Planner:
         for path in self.job.inputs:
             for place in self._expanded(path):
                 if is_shard_name(place):
-                    yield Unit(0, "tar", encode_path(place), 0, 0, None, _digest_of_file(place))
+                    yield Unit(0, "tar", encode_path(place), 0, 0, None, digest_of_shard(place))
                 elif place.lower().endswith(".parquet"):
                     yield from self._units_of_table(place)
                 else:
@@ -213,15 +213,13 @@ class _Planner:
             raise InvalidParameterError(
                 f"{place} cannot be read as a Parquet file of paths: {error}"
             ) from error
-        name_column(file.schema_arrow, place)
-        digest = _digest_of_file(place)
+        column = name_column(file.schema_arrow, place)
         size = self.job.unit_images
         for part in range(file.num_row_groups):
-            n_rows = file.metadata.row_group(part).num_rows
-            for start in range(0, n_rows, size):
-                n = min(size, n_rows - start)
-                facts = f"{digest} {part} {start} {n}"
-                yield Unit(0, "rows", source, part, start, n, _digest([facts]))
+            names = file.read_row_group(part, columns=[column], use_threads=False)[column]
+            for start in range(0, len(names), size):
+                texts = texts_of(names.slice(start, size))
+                yield Unit(0, "rows", source, part, start, len(texts), digest_of(texts))
 
 
 class _Listing:
@@ -246,7 +244,7 @@ class _Listing:
             with files.created(name) as file, pq.ParquetWriter(file, schema) as writer:
                 for index, part in enumerate(_chain(group, islice(parts, _UNITS_PER_FILE - 1))):
                     writer.write_table(pa.table([part], schema=schema), row_group_size=self._unit_images)
-                    yield Unit(number, "rows", name, index, 0, len(part), _digest(part))
+                    yield Unit(number, "rows", name, index, 0, len(part), digest_of(part))
                     number += 1
 
     def remove(self) -> None:
@@ -258,25 +256,3 @@ class _Listing:
 def _chain(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator[list[str]]:
     yield from first
     yield from rest
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()[:32]
-
-
-def _digest_of_file(place: str) -> str:
-    try:
-        if is_url(place):
-            fs, path = url_to_fs(place)
-            stat = remote_stat(fs.info(path))
-            facts = [place, str(stat.size_bytes), str(stat.stamp)]
-        else:
-            info = os.stat(place)
-            facts = [place, str(info.st_size), str(stamp_of(info.st_mtime_ns))]
-    except OSError as error:
-        # Whoever works on the unit finds out why, and records it.
-        facts = [place, type(error).__name__]
-    return _digest([encode_path(fact) for fact in facts])

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nearsight.distributed.claims import Claim
@@ -19,7 +19,14 @@ from nearsight.distributed.job_folder import JobFolder
 from nearsight.distributed.ray_cluster import connected, in_a_thread, set_token
 from nearsight.distributed.units import Unit
 from nearsight.distributed.worker import Told, Worker
-from nearsight.errors import DeviceError, InvalidParameterError, MissingExtraError, StorageError
+from nearsight.errors import (
+    ChangedInputError,
+    DeviceError,
+    InvalidParameterError,
+    MissingExtraError,
+    StorageError,
+    UnitInputError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +55,8 @@ class RayReport:
     actors, lost_actors : int
         Actors at the most at one time, and those that died.
     seconds : float
+    refused : list of str
+        See `WorkReport`.
     """
 
     units: int = 0
@@ -58,6 +67,7 @@ class RayReport:
     actors: int = 0
     lost_actors: int = 0
     seconds: float = 0.0
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -93,8 +103,11 @@ class _UnitActor:
         self._n_images += n_images
         self._n_failed += n_failed
 
-    def embed(self, unit: Unit) -> tuple[int, int, int] | None:
-        """Embed a unit; return its images, rows and failures, or None if another process has it."""
+    def embed(self, unit: Unit) -> tuple[int, int, int] | str | None:
+        """Embed a unit; return its images, rows and failures, or None if another process has it.
+
+        Of a unit whose images are not those that were planned, return that.
+        """
         last = self._folder.claims().get(unit.number)
         if last is not None and last.is_alive():
             # Of another driver, or of one that died a moment ago on another machine.
@@ -105,7 +118,10 @@ class _UnitActor:
         if claim is not None and self._is_ending:
             claim.withdraw()
             return None
-        record = self._worker.embed(unit, claim, told=self._count) if claim is not None else None
+        try:
+            record = self._worker.embed(unit, claim, told=self._count) if claim is not None else None
+        except ChangedInputError as error:
+            return str(error)
         return None if record is None else (record.n_images, record.n_rows, len(record.failed))
 
 
@@ -339,9 +355,12 @@ class _Driver:
             else:
                 self._ray.kill(actor.handle)
 
-    def _count(self, actor: _Actor, result: tuple[int, int, int] | None) -> None:
+    def _count(self, actor: _Actor, result: tuple[int, int, int] | str | None) -> None:
         unit, actor.unit = actor.unit, None
-        if result is None:
+        if isinstance(result, str):
+            self._show_one(actor, 0, 0)
+            self._report.refused.append(result)
+        elif result is None:
             self._show_one(actor, 0, 0)
             if unit is not None and self._folder.record(unit.number) is None:
                 self._waiting.append(unit)
@@ -360,6 +379,9 @@ class _Driver:
             return
         self._errors[unit.number] = self._errors.get(unit.number, 0) + 1
         if self._errors[unit.number] > _MAX_ERRORS:
+            if isinstance(error, UnitInputError):
+                self._report.refused.append(str(error))
+                return
             raise StorageError(
                 f"unit {unit.number} has ended {_MAX_ERRORS} actors; the last said: {error}. The others are"
                 " saved; the same command goes on"

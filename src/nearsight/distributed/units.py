@@ -1,5 +1,6 @@
 """The units of a job: what one process embeds at a time, and what is known of the job as a whole."""
 
+import hashlib
 import io
 import json
 import os
@@ -12,15 +13,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nearsight.distributed.job_files import JobFiles
-from nearsight.errors import ImageFailure, InvalidParameterError, NewerFormatError, StorageError
+from nearsight.errors import (
+    ChangedInputError,
+    ImageFailure,
+    InvalidParameterError,
+    NewerFormatError,
+    UnitInputError,
+)
 from nearsight.images import Exclusions, FileSource, ImageSource, decode_path, find
-from nearsight.images.path_encoding import absolute, is_shard_name, is_url
+from nearsight.images.path_encoding import absolute, encode_path, is_shard_name, is_url
+from nearsight.images.remote import remote_stat
 from nearsight.object_storage.driver import url_to_fs
 
-FORMAT = 1
+# Digests of earlier versions do not tell a shard or a table from one that replaced it.
+FORMAT, _FIRST_COMPARED = 2, 2
 #: Images of a unit, unless another number is asked for: minutes of work, and 50 MB of rows.
 UNIT_IMAGES = 4096
 _FACTS = b"nearsight job"
+# The first member's name, time and first bytes.
+_HEAD_BYTES = 4096
 # The end of what stands for a row that names nothing.
 _EMPTY = " (empty)"
 # Columns of a table of images that may name them, the first that there is.
@@ -46,7 +57,7 @@ class Unit:
     n_images : int or None
         How many rows; None for a shard, which nobody has opened yet.
     digest : str
-        Hash of the inputs: of the paths of a listing; of a file's size and time otherwise.
+        Hash of the inputs, see `digest_of` and `digest_of_shard`; empty if it is not known.
     is_again : bool
         Whether it holds images that have failed in an earlier unit.
     """
@@ -162,8 +173,42 @@ def read_job(file: IO[bytes], place: str) -> JobFacts:
 
 def read_units(file: IO[bytes], *, is_again: bool = False) -> list[Unit]:
     """Read the units of a file that `units_bytes` made."""
-    rows = opened_table(file).read(_SCHEMA.names, use_threads=False).to_pylist()
+    table = opened_table(file)
+    rows = table.read(_SCHEMA.names, use_threads=False).to_pylist()
+    if json.loads(table.schema_arrow.metadata[_FACTS])["format"] < _FIRST_COMPARED:
+        rows = [{**row, "digest": ""} for row in rows]
     return [Unit(**row, is_again=is_again) for row in rows]
+
+
+def digest_of(names: Iterable[str | None]) -> str:
+    """Return a hash of what the rows of a table name."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update((name or "").encode() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def digest_of_shard(place: str) -> str:
+    """Return a hash by which a shard is told from another one of its name, at the cost of one small read.
+
+    Of a file, it is that of its size and its first bytes: machines may have copies of their own, with other
+    times. A server tells time and entity tag in its listing.
+
+    Returns
+    -------
+    str
+        Empty if the shard cannot be read: whoever works on the unit records why.
+    """
+    try:
+        if is_url(place):
+            fs, path = url_to_fs(place)
+            stat = remote_stat(fs.info(path))
+            return digest_of([str(stat.size_bytes), str(stat.stamp)])
+        with open(place, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+            return digest_of([str(os.fstat(file.fileno()).st_size), head.hex()])
+    except OSError:
+        return ""
 
 
 def opened_table(file: Any) -> pq.ParquetFile:
@@ -188,22 +233,29 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
 
     Raises
     ------
-    StorageError
+    ChangedInputError
+        The shard or the Parquet file is not the one that was planned.
+    UnitInputError
         The Parquet file cannot be read.
     """
+    source = decode_path(unit.source)
     if unit.kind == "tar":
-        return [decode_path(unit.source)]
-    place = open_source(unit.source, files)
+        _require_planned(unit, digest_of_shard(source))
+        return [source]
     try:
-        file = opened_table(place)
+        file = opened_table(open_source(unit.source, files))
         column = name_column(file.schema_arrow, unit.source)
         names = file.read_row_group(unit.part, columns=[column], use_threads=False)[column]
     except (OSError, pa.ArrowException) as error:
-        raise StorageError(
-            f"{unit.source}: the images of unit {unit.number} cannot be listed: {error}"
+        raise UnitInputError(
+            f"{source}: the images of unit {unit.number} cannot be listed: {error}; put the file there, and"
+            " start again"
         ) from error
-    texts = names.slice(unit.start, unit.n_images).to_pylist()
-    source = decode_path(unit.source)
+    except (IndexError, InvalidParameterError):
+        # It has fewer rows, or no names any more.
+        names = pa.chunked_array([[]], pa.string())
+    texts = texts_of(names.slice(unit.start, unit.n_images))
+    _require_planned(unit, digest_of(texts))
     base = str(Path(source).parent) if _is_users(unit.source) and not is_url(unit.source) else ""
     first = 1 + unit.start + sum(file.metadata.row_group(part).num_rows for part in range(unit.part))
     return [
@@ -211,6 +263,25 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
         absolute(decode_path(text), base) if text else f"{source}, row {row}{_EMPTY}"
         for row, text in enumerate(texts, first)
     ]
+
+
+def texts_of(names: pa.ChunkedArray) -> list[str | None]:
+    """Return a column of names as text; a byte that is not UTF-8 as `encode_path` writes it."""
+    try:
+        return list(names.to_pylist())
+    except UnicodeDecodeError:
+        raw = names.cast(pa.large_binary()).to_pylist()
+        return [None if name is None else encode_path(os.fsdecode(name)) for name in raw]
+
+
+def _require_planned(unit: Unit, digest: str) -> None:
+    """Refuse a unit whose images are other ones: some would be counted twice, and others never."""
+    if unit.digest and digest not in ("", unit.digest):
+        raise ChangedInputError(
+            f"{decode_path(unit.source)} has changed since the job was planned: the images of unit"
+            f" {unit.number} are others now, and were not embedded. Put the file back as it was and start"
+            " again, or index the new one with another --job; what is done stays"
+        )
 
 
 def sources_of(unit: Unit, job: JobFacts, files: JobFiles) -> Iterator[ImageSource | ImageFailure]:

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from nearsight.distributed.claims import Claim, beating
 from nearsight.distributed.job_folder import JobFolder, Record
 from nearsight.distributed.units import Unit, names_of, sources_of
 from nearsight.embedder import Embedded, Embedder
-from nearsight.errors import ImageFailure, StorageError
+from nearsight.errors import ChangedInputError, ImageFailure, StorageError, UnitInputError
 from nearsight.images import Limits
 from nearsight.models import Fingerprint, load_model
 from nearsight.progress import bar
@@ -52,6 +52,8 @@ class WorkReport:
         Units, images of them, and images that were embedded.
     failed : int
     seconds : float
+    refused : list of str
+        Why some units were not embedded: their images cannot be listed, or are not those of the plan.
     """
 
     units: int = 0
@@ -59,6 +61,7 @@ class WorkReport:
     rows: int = 0
     failed: int = 0
     seconds: float = 0.0
+    refused: list[str] = field(default_factory=list)
 
 
 class Worker:
@@ -130,7 +133,12 @@ class Worker:
             description = "embedding images" if is_own else "embedding images of other processes' shares"
             with bar(description, total if is_own else None, progress=self._progress) as shown:
                 for unit, claim in group:
-                    record = self.embed(unit, claim, told=shown.update)
+                    try:
+                        record = self.embed(unit, claim, told=shown.update)
+                    except (ChangedInputError, UnitInputError) as error:
+                        units.remove(unit)
+                        report.refused.append(str(error))
+                        continue
                     if record is not None:
                         report.units += 1
                         report.images += record.n_images
@@ -166,6 +174,8 @@ class Worker:
 
         Raises
         ------
+        ChangedInputError, UnitInputError
+            The images of the unit cannot be listed, or are not those that were planned.
         StorageError
             The job's folder cannot be written to; or not one of many images can be read on this machine.
         """

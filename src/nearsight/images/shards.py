@@ -58,14 +58,16 @@ class MemberSource:
             raise ImageError(self.path, too_large(self.size_bytes, Limits()))
         try:
             with open(self.shard, "rb", buffering=0) as file:
+                stamp = stamp_of(os.fstat(file.fileno()).st_mtime_ns)
                 file.seek(self.offset)
                 data = file.read(self.size_bytes)
         except (OSError, ValueError) as error:
             raise ImageError(
                 self.path, f"its shard {describe_error(cast(OSError, error), self.shard)}"
             ) from None
-        if len(data) != self.size_bytes:
-            raise ImageError(self.path, "changed while it was read: its shard is shorter than before")
+        # At its place, another shard may have another image.
+        if stamp != self.shard_stamp or len(data) != self.size_bytes:
+            raise ImageError(self.path, "its shard has changed while it was read; index it again")
         return data
 
 

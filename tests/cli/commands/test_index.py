@@ -5,12 +5,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nearsight.cli import options
 from nearsight.cli.main import cli
 from nearsight.errors import MissingExtraError
 from nearsight.images import Limits
+from nearsight.services import unit_jobs
 
 from sample_images import scene
 
@@ -384,3 +387,19 @@ def test_a_process_without_a_unit_is_told_how_to_get_one(nearsight, photos, tmp_
     assert "begins with none" not in first.stderr
     assert nearsight.json("job", work[3])["units"] == 2
     assert "need --job" in nearsight("index", photos, "--unit-images", 3, code=2).stderr
+
+
+def test_a_table_that_was_replaced_is_told_and_the_rest_is_added(nearsight, photos, tmp_path, monkeypatch):
+    table, names = tmp_path / "list.parquet", sorted(map(str, photos.iterdir()))
+    pq.write_table(pa.table({"path": names[:3]}), table)
+    command = ["index", table, names[3], "--job", tmp_path / "job", "--unit-images", 2]
+    with monkeypatch.context() as killed:
+        killed.setattr(unit_jobs, "work", lambda *_, **__: unit_jobs.WorkReport())
+        nearsight(*command)
+    pq.write_table(pa.table({"path": names[1:4]}), table)
+    run = nearsight(*command, code=1)
+    assert "1 of 3 units done, 1 committed" in run.stdout
+    assert f"Error: {table} has changed since the job was planned" in run.stderr
+    assert "(1 other unit likewise)" in run.stderr
+    document = nearsight.json(*command, code=1)
+    assert (len(document["refused"]), document["status"]["committed"]) == (2, 1)
