@@ -21,6 +21,7 @@
     ├── FilterError (ValueError)                a `where` expression is not valid
     ├── MetadataError (ValueError)              metadata of a wrong name or type
     ├── VectorError (ValueError)                vectors, rows or a k that a store cannot take
+    ├── RowsRefusedError (ValueError)           rows that the engine of a store cannot hold, by id
     ├── ServiceError (RuntimeError)             a service refuses a request, or cannot be reached
     ├── UnsupportedMachineError (RuntimeError)  the processor cannot run an installed package
     ├── UnitInputError (OSError)                the images of a unit of a job cannot be listed
@@ -30,6 +31,7 @@
 Each message names the value, the rule that it breaks, and the remedy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +140,23 @@ class MetadataError(NearsightError, ValueError):
 
 class VectorError(NearsightError, ValueError):
     """Vectors, rows or a number of neighbors that a store cannot take."""
+
+
+class RowsRefusedError(NearsightError, ValueError):
+    """An engine cannot hold some of the rows; nothing of the call was written.
+
+    Attributes
+    ----------
+    reasons : dict of str to str
+        By id: the rule that the row breaks, and the remedy.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+    def __reduce__(self) -> tuple[type["RowsRefusedError"], tuple[str, dict[str, str]]]:
+        return type(self), (self.args[0], self.reasons)
 
 
 class UnsupportedMachineError(NearsightError, RuntimeError):

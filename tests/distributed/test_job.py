@@ -31,6 +31,7 @@ from nearsight.distributed.units import read_units
 from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.progress import told_to
 from nearsight.services import unit_jobs
+from nearsight.store import require_accepted
 from nearsight.store.lance.store import LanceStore
 
 from fake import FakeBackend
@@ -155,6 +156,31 @@ def test_an_image_that_kills_its_process_fails_alone(tmp_path: Path, photos: Pat
     commit(job)
     [deadly] = [failure for failure in failures(job) if "deadly" in failure.path]
     assert "process" in deadly.reason
+    require_each_once(job, photos)
+
+
+def test_images_that_the_engine_cannot_hold_are_failures(
+    job: JobFolder, photos: Path, fake_worker, monkeypatch
+) -> None:
+    append = LanceStore.append
+
+    def refusing(self, rows):
+        taken = {row["id"]: "too long" for row in rows.to_pylist() if row["path"].endswith("007.png")}
+        require_accepted("Picky", taken)
+        append(self, rows)
+
+    monkeypatch.setattr(LanceStore, "append", refusing)
+    fake_worker(job)
+    assert commit(job).rows == N_IMAGES - N_COPIES - 1
+    now = status(job)
+    assert (now.is_complete, now.images, now.embedded, now.failed) == (True, 63, 59, 4)
+    reasons = {Path(failure.path).name: failure.reason for failure in failures(job)}
+    assert reasons["007.png"] == "too long"
+    monkeypatch.setattr(LanceStore, "append", append)
+    assert plan_again(job) == 4
+    fake_worker(job)
+    commit(job)
+    assert status(job).failed == 3
     require_each_once(job, photos)
 
 

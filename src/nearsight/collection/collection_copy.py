@@ -16,7 +16,15 @@ from nearsight.collection import schema as row_schema
 from nearsight.collection.copy_comparison import compare, differences, surplus
 from nearsight.errors import CollectionNotFoundError, CopyDifferenceError, NotACollectionError, StorageError
 from nearsight.parallel import ordered_map
-from nearsight.store import Location, VectorStore, is_directory, is_store, locate
+from nearsight.store import (
+    Location,
+    VectorStore,
+    append_accepted,
+    is_directory,
+    is_store,
+    locate,
+    require_accepted,
+)
 
 # The rows of one write to the new place: enough that a write costs little each, and 64 MB with thumbnails.
 _ROWS_PER_WRITE, _MAX_BYTES = 4096, 64 << 20
@@ -87,6 +95,8 @@ def copy_collection(
         There is no collection at `source`.
     NotACollectionError
         There is something else at `target`, or an unfinished copy of another collection.
+    RowsRefusedError
+        The engine of `target` cannot hold some images; all others are copied.
     CopyDifferenceError
         The copy differs from the original; the error has the numbers, and names the first images.
     StorageError
@@ -135,18 +145,25 @@ def _copy(
         if (projection := old.read_document(manifest.PROJECTION)) is not None:
             new.write_document(manifest.PROJECTION, projection)
         copy = _store(new, schema)
+        refused: dict[str, str] = {}
         n_there, n_copied = copy.count(), 0
         with progress_bars.bar("copying", rows.count(), progress=shown) as bar:
             bar.update(n_there if is_current else 0)
             for table in _read_ahead(_writes(rows, schema)):
                 lost = _missing(copy, table, storage, is_current=is_current) if n_there else table
-                if lost.num_rows:
-                    copy.append(lost)
-                n_copied += lost.num_rows
+                not_held = append_accepted(copy, lost)
+                refused |= not_held
+                n_copied += lost.num_rows - len(not_held)
                 bar.update(lost.num_rows if is_current else table.num_rows)
         if not is_current:
             for ids in list(surplus(copy, rows)):
                 copy.delete(ids)
+        require_accepted(
+            new.uri,
+            refused,
+            f"All others are copied: mend these in {old.uri}, or remove them there, and run the same command"
+            " again",
+        )
         # An upgrade that ended meanwhile has changed the model, and what analyses saved.
         is_same = manifest.CollectionManifest.read(old) == facts and rows.revision == revision
         if not is_same or copy.count() != rows.count():

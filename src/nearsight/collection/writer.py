@@ -1,5 +1,6 @@
 """Writes images as rows, so that a crash at any moment loses none that was acknowledged."""
 
+import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from nearsight.collection import schema as row_schema
 from nearsight.embedder import Embedded
-from nearsight.errors import ImageFailure, UnknownIdError
+from nearsight.errors import ImageFailure, RowsRefusedError, UnknownIdError
 from nearsight.images import Exif, ImageSource, Stat, decode_path, encode_path
 from nearsight.images import exists as source_exists
-from nearsight.store import VectorStore
+from nearsight.store import VectorStore, append_accepted, require_accepted
+from nearsight.text_format import count
 
 # A batch is written once it has this many images or is this old: what a killed process can lose.
 _ROWS_PER_WRITE = 512
@@ -169,6 +171,8 @@ class Writer:
         # Create the writer before the file index is read: what others write from here on is looked up.
         self._version = store.version
         self._others_write = False
+        # Rows that the engine cannot hold, by id, and why.
+        self._refused: dict[str, str] = {}
 
     def write(self, batch: WriteBatch) -> None:
         """Write a batch; it is on disk when this returns."""
@@ -180,10 +184,10 @@ class Writer:
             self._add_columns(batch)
             if batch.rows:
                 self._copy_metadata(batch)
-                self._store.append(row_schema.table(batch.rows.values(), self._store.schema))
+                self._append(batch)
                 self._count(batch)
             self._update_files(batch)
-            self._write_metadata(batch.metadata)
+            self._write_metadata_of_files(batch.metadata)
             self._refresh(batch.refreshed)
             self._version = self._store.version
 
@@ -196,6 +200,7 @@ class Writer:
         """Append rows of vectors without files, except ids that have a row; return how many were new."""
         now = datetime.now(timezone.utc)
         n_new = 0
+        refused: dict[str, str] = {}
         for start in range(0, len(ids), _ROWS_PER_WRITE):
             chunk = slice(start, start + _ROWS_PER_WRITE)
             rows = {
@@ -206,9 +211,11 @@ class Writer:
                 for id in self._known_ids(list(rows)):
                     del rows[id]
                 self._add_columns(WriteBatch(rows=rows))
-                if rows:
-                    self._store.append(row_schema.table(rows.values(), self._store.schema))
-            n_new += len(rows)
+                table = row_schema.table(rows.values(), self._store.schema)
+                not_held = append_accepted(self._store, table)
+            n_new += len(rows) - len(not_held)
+            refused |= not_held
+        require_accepted("the collection", refused, f"All others are saved, {count(n_new, 'new one')}")
         return n_new
 
     def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]], *, missing_ok: bool) -> int:
@@ -240,6 +247,23 @@ class Writer:
     def _rows_by_id(self, columns: Sequence[str], ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         batches = self._store.scan(["id", *columns], ids=sorted(ids))
         return {row["id"]: row for batch in batches for row in batch.to_pylist()}
+
+    def _append(self, batch: WriteBatch) -> None:
+        """Append new rows; images that the engine cannot hold are failures, as those that cannot be read."""
+        refused = append_accepted(self._store, row_schema.table(batch.rows.values(), self._store.schema))
+        self._refused |= refused
+        for id, reason in refused.items():
+            row = batch.rows.pop(id)
+            batch.replaced.pop(id, None)
+            self._fail(batch, zip(row["paths"] or [id], row["keys"] or [""], strict=True), reason)
+
+    def _fail(self, batch: WriteBatch, files: Iterable[tuple[str, str]], reason: str) -> None:
+        """Record files, by path and key, as failures; the rows that they were in before keep them."""
+        keys = set()
+        for path, key in files:
+            self.counts.failed.append(ImageFailure(decode_path(path), reason))
+            keys.add(key)
+        batch.unlinks = [unlink for unlink in batch.unlinks if unlink[1] not in keys]
 
     def _count(self, batch: WriteBatch) -> None:
         n_files = sum(max(1, len(row["keys"])) for row in batch.rows.values())
@@ -286,40 +310,35 @@ class Writer:
         if not ids:
             return
         rows = self._rows_by_id(_FILE_COLUMNS, ids)
-        for id, file in batch.links:
-            if id in rows:
-                self._link(rows[id], file)
-            else:
-                reason = "its row was removed by another process meanwhile; index it again"
-                self.counts.failed.append(ImageFailure(file.path, reason))
-        emptied = {id for id, key in batch.unlinks if id in rows and _unlink(rows[id], key)}
-        remaining = [row for id, row in rows.items() if id not in emptied]
-        if remaining:
-            schema = self._store.schema
-            columns = pa.schema([schema.field(column) for column in ("id", *_FILE_COLUMNS)])
-            self._store.update(row_schema.table(remaining, columns))
+        removed = "its row was removed by another process meanwhile; index it again"
+        lacking = {id for id, _ in batch.links} - rows.keys()
+        self._fail_links(batch, {id: self._refused.get(id, removed) for id in lacking})
+        schema = self._store.schema
+        columns = pa.schema([schema.field(column) for column in ("id", *_FILE_COLUMNS)])
+        while True:
+            counts, changed = AddCounts(), copy.deepcopy(rows)
+            for id, file in batch.links:
+                _link(changed[id], file, counts)
+            emptied = {id for id, key in batch.unlinks if id in changed and _unlink(changed[id], key)}
+            remaining = [row for id, row in changed.items() if id not in emptied]
+            try:
+                if remaining:
+                    self._store.update(row_schema.table(remaining, columns))
+                break
+            except RowsRefusedError as error:
+                if not self._fail_links(batch, error.reasons):
+                    raise
+        self.counts += counts
         if emptied:
             self._store.delete(sorted(emptied))
 
-    def _link(self, row: dict[str, Any], file: IndexedFile) -> None:
-        """Add a file to a row: the same file touched, moved (an old one is gone), or a duplicate."""
-        gone = next((key for key in row["keys"] if key != file.key and not exists(key)), None)
-        if file.key in row["keys"]:
-            position = row["keys"].index(file.key)
-            row["stamps"][position] = file.stat.stamp
-            self.counts.unchanged += 1
-        elif gone is not None:
-            position = row["keys"].index(gone)
-            row["paths"][position], row["keys"][position] = file.path, file.key
-            row["stamps"][position] = file.stat.stamp
-            self.counts.updated += 1
-        else:
-            position = len(row["keys"])
-            _append_file(row, file)
-            self.counts.added += 1
-            self.counts.same_content += 1
-        if position == 0:
-            row["path"], row["modified"] = file.path, row_schema.utc(file.stat.modified_s)
+    def _fail_links(self, batch: WriteBatch, reasons: Mapping[str, str]) -> int:
+        """Record files that cannot be added to rows as failures; return how many."""
+        failed = [(id, file) for id, file in batch.links if id in reasons]
+        batch.links = [link for link in batch.links if link[0] not in reasons]
+        for id, file in failed:
+            self._fail(batch, [(file.path, file.key)], reasons[id])
+        return len(failed)
 
     def add_exif_columns(self) -> None:
         """Add the columns that a collection of an earlier version lacks."""
@@ -349,6 +368,24 @@ class Writer:
                 self._store.update(row_schema.table(part, columns))
         self.counts.embedded += len(anew)
 
+    def _write_metadata_of_files(self, updates: Sequence[MetadataUpdate]) -> None:
+        """Write metadata into rows; an image whose metadata the engine cannot hold is a failure."""
+        while updates:
+            try:
+                self._write_metadata(updates)
+                return
+            except RowsRefusedError as error:  # noqa: PERF203 - twice at most
+                reasons = error.reasons
+                left = [update for update in updates if update.id not in reasons]
+                if len(left) == len(updates):
+                    raise
+                refused = [update for update in updates if update.id in reasons]
+                self.counts.unchanged -= sum(update.was_unchanged for update in refused)
+                for id, row in self._rows_by_id(["path"], reasons).items():
+                    reason = f"its metadata was not written: {reasons[id]}"
+                    self.counts.failed.append(ImageFailure(decode_path(row["path"]), reason))
+                updates = left
+
     def _write_metadata(self, updates: Sequence[MetadataUpdate]) -> int:
         """Write metadata into rows that exist; return how many rows changed."""
         if not updates:
@@ -356,16 +393,18 @@ class Writer:
         columns = row_schema.metadata_columns(self._store.schema)
         rows = self._rows_by_id(columns, {update.id for update in updates})
         changed: dict[str, dict[str, Any]] = {}
+        n_updated = 0
         for update in updates:
             row, values = rows.get(update.id), _metadata_row(update.metadata)
             if row is not None and any(row.get(column) != value for column, value in values.items()):
                 row.update(values)
                 changed[update.id] = row
-                self.counts.updated += update.was_unchanged
-                self.counts.unchanged -= update.was_unchanged
+                n_updated += update.was_unchanged
         if changed:
             fields = [self._store.schema.field(column) for column in ("id", *columns)]
             self._store.update(row_schema.table(changed.values(), pa.schema(fields)))
+        self.counts.updated += n_updated
+        self.counts.unchanged -= n_updated
         return len(changed)
 
 
@@ -382,6 +421,27 @@ def _append_file(row: dict[str, Any], file: IndexedFile) -> None:
     row["paths"].append(file.path)
     row["keys"].append(file.key)
     row["stamps"].append(file.stat.stamp)
+
+
+def _link(row: dict[str, Any], file: IndexedFile, counts: AddCounts) -> None:
+    """Add a file to a row: the same file touched, moved (an old one is gone), or a duplicate; count it."""
+    gone = next((key for key in row["keys"] if key != file.key and not exists(key)), None)
+    if file.key in row["keys"]:
+        position = row["keys"].index(file.key)
+        row["stamps"][position] = file.stat.stamp
+        counts.unchanged += 1
+    elif gone is not None:
+        position = row["keys"].index(gone)
+        row["paths"][position], row["keys"][position] = file.path, file.key
+        row["stamps"][position] = file.stat.stamp
+        counts.updated += 1
+    else:
+        position = len(row["keys"])
+        _append_file(row, file)
+        counts.added += 1
+        counts.same_content += 1
+    if position == 0:
+        row["path"], row["modified"] = file.path, row_schema.utc(file.stat.modified_s)
 
 
 def _unlink(row: dict[str, Any], key: str) -> bool:

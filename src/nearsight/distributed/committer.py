@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from nearsight.collection import Collection
 from nearsight.distributed.job_folder import JobFolder, Record
-from nearsight.errors import FingerprintMismatchError, StorageError
+from nearsight.errors import FingerprintMismatchError, ImageFailure, RowsRefusedError, StorageError
+from nearsight.images import decode_path
 from nearsight.models import Fingerprint
 
 # Units that are added before this is recorded; whoever comes after a crash adds so many again.
@@ -96,7 +97,7 @@ class Committer:
             return True
         try:
             for batch in _batches(self._folder, record):
-                report.rows += self._collection.restore_rows(batch)
+                report.rows += self._restore(batch, record)
         except (FileNotFoundError, pa.ArrowInvalid):
             if record.unit in self._folder.committed().units:
                 # Another process has added it, which nothing kept from that.
@@ -110,6 +111,26 @@ class Committer:
                 raise
             raise StorageError(f"{self._folder.uri}: the rows of unit {record.unit}: {error}") from error
         return True
+
+    def _restore(self, batch: pa.Table, record: Record) -> int:
+        """Add rows; images that the collection's engine cannot hold join those of the unit that failed."""
+        while True:
+            try:
+                return self._collection.restore_rows(batch)
+            except RowsRefusedError as error:  # noqa: PERF203 - a few times at most
+                ids, paths = (batch[name].to_pylist() for name in ("id", "paths"))
+                is_refused = [id in error.reasons for id in ids]
+                if not any(is_refused):
+                    raise
+                known = {failure.path for failure in record.failed}
+                record.failed.extend(
+                    ImageFailure(decode_path(path), error.reasons[id])
+                    for id, own in zip(ids, paths, strict=True)
+                    for path in (own if id in error.reasons else ())
+                    if decode_path(path) not in known
+                )
+                self._folder.amend(record)
+                batch = batch.filter(pa.array([not refused for refused in is_refused]))
 
     def _record(self, records: list[Record]) -> None:
         # Read again: where nothing kept others from it, they have added units meanwhile.

@@ -178,6 +178,10 @@ class JobFolder:
         """Record what became of a unit, unless that is recorded; return whether this record counts."""
         return self.files.put_if_absent(_record_name(record.unit), json.dumps(asdict(record)).encode())
 
+    def amend(self, record: Record) -> None:
+        """Replace what is recorded of a unit; the caller is committing."""
+        self.files.replace(_record_name(record.unit), json.dumps(asdict(record)).encode())
+
     def forget(self, record: Record) -> None:
         """Forget what became of a unit, so that it is embedded again."""
         self.files.delete(_record_name(record.unit))

@@ -56,6 +56,7 @@ _STATUSES: list[tuple[type[errors.NearsightError], int, str | None]] = [
     (errors.FilterError, 400, None),
     (errors.MetadataError, 400, None),
     (errors.VectorError, 400, None),
+    (errors.RowsRefusedError, 400, None),
     (errors.FingerprintMismatchError, 409, "the collection holds vectors of another model or preprocessing"),
     (errors.CollectionNotFoundError, 404, "there is no such collection"),
     (errors.NotACollectionError, 409, "the collection is damaged; the log of the service says how"),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from nearsight.errors import VectorError
-from nearsight.store.base import NUMBER_TYPES, Hit, VectorStore
+from nearsight.store.base import NUMBER_TYPES, Hit, VectorStore, append_accepted, require_accepted
 from nearsight.store.factory import (
     check_machine,
     create_store,
@@ -34,6 +34,7 @@ __all__ = [
     "StoreCheck",
     "VectorError",
     "VectorStore",
+    "append_accepted",
     "check_machine",
     "create_store",
     "is_directory",
@@ -43,6 +44,7 @@ __all__ = [
     "locate",
     "open_store",
     "parse",
+    "require_accepted",
     "shown_uri",
 ]
 

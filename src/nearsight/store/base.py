@@ -1,6 +1,6 @@
 """The protocol of a store: rows with vectors, behind which engines are exchangeable."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nearsight.errors import VectorError
+from nearsight.errors import RowsRefusedError, VectorError
 from nearsight.store.filters.ast import Filter
+from nearsight.text_format import count
 
 #: The types that a number of a stored vector can have.
 NUMBER_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+# Rows that are named in a message.
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class VectorStore(Protocol):
     The next call sees rows that another process has written. Small maintenance happens after each write;
     `maintain` does the larger jobs that are due.
 
-    Every method raises StorageError if the disk refuses, and VectorError for invalid vectors, rows or k.
+    Every method raises StorageError if the disk refuses, and VectorError for invalid vectors, rows or k. An
+    engine that cannot hold every row raises RowsRefusedError, which names those rows, before it writes any.
     """
 
     @property
@@ -167,6 +171,34 @@ def check_rows(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     if pc.count_distinct(rows["id"]).as_py() != rows.num_rows:
         raise VectorError("several rows have the same id; give each id once.")
     return rows
+
+
+def require_accepted(engine: str, reasons: Mapping[str, str], remedy: str = "") -> None:
+    """Raise `RowsRefusedError` if an engine has a reason, by id, not to hold a row."""
+    if reasons:
+        named = [f"{id}: {reason}" for id, reason in list(reasons.items())[:_MAX_NAMED]]
+        more = ["..."] if len(reasons) > _MAX_NAMED else []
+        raise RowsRefusedError(
+            f"{engine} cannot hold {count(len(reasons), 'image')}: {'; '.join([*named, *more])}"
+            f"{remedy and f'. {remedy}'}",
+            reasons,
+        )
+
+
+def append_accepted(store: VectorStore, rows: pa.Table) -> dict[str, str]:
+    """Append the rows that a store can hold; return why it refuses the others, by id."""
+    refused: dict[str, str] = {}
+    while rows.num_rows:
+        try:
+            store.append(rows)
+            return refused
+        except RowsRefusedError as error:  # noqa: PERF203 - twice at most
+            kept = rows.filter(pc.invert(pc.is_in(rows["id"], pa.array(list(error.reasons), pa.string()))))
+            if kept.num_rows == rows.num_rows:
+                raise
+            refused |= error.reasons
+            rows = kept
+    return refused
 
 
 def _check_vectors(column: pa.ChunkedArray, type_: pa.DataType) -> None:

@@ -1,5 +1,6 @@
 """What every `VectorStore` must do, whatever the engine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,61 +10,23 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from numpy.typing import NDArray
 
-from nearsight.errors import MetadataError, NearsightError
-from nearsight.store import Field, VectorStore, parse
-
-DIM = 8
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("path", pa.string()),
-        pa.field("other_paths", pa.list_(pa.string())),
-        pa.field("width", pa.int32()),
-        pa.field("modified", pa.timestamp("us", tz="UTC")),
-        pa.field("thumbnail", pa.binary()),
-        pa.field("vector", pa.list_(pa.float32(), DIM)),
-    ]
+from nearsight.errors import MetadataError, NearsightError, RowsRefusedError
+from nearsight.store import Field, VectorStore, append_accepted, parse
+from nearsight.testing.store_rows import (
+    DIM,
+    FIELDS,
+    HARD,
+    SCHEMA,
+    VALUES,
+    fetch,
+    ids_of,
+    rows,
+    vector_array,
+    vectors_of,
 )
-FIELDS = {
-    "id": pa.string(),
-    "path": Field("path", pa.string(), "other_paths"),
-    "width": pa.int32(),
-    "modified": pa.timestamp("us", tz="UTC"),
-}
 
-
-def vectors_of(*seeds: int, dim: int = DIM) -> NDArray[np.float32]:
-    """Return one random unit vector for each seed."""
-    drawn = np.stack([np.random.default_rng(seed).standard_normal(dim) for seed in seeds]).astype(np.float32)
-    unit: NDArray[np.float32] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-    return unit
-
-
-def vector_array(vectors: NDArray[np.float32]) -> pa.Array:
-    """Return vectors as a column of a table."""
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.asarray(vectors, np.float32).ravel()), vectors.shape[1]
-    )
-
-
-def rows(ids: list[str], vectors: NDArray[np.float32] | None = None, **columns: Any) -> pa.Table:
-    """Return a table of `ids`; the vectors are drawn from the positions of the ids unless given."""
-    vectors = vectors_of(*range(len(ids)), dim=DIM) if vectors is None else vectors
-    extra = {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}
-    return pa.table({"id": pa.array(ids, pa.string()), **extra, "vector": vector_array(vectors)})
-
-
-def fetch(store: VectorStore, columns: list[str], **how: Any) -> list[dict[str, Any]]:
-    """Return the rows of a scan as dicts, sorted by id."""
-    found = [row for batch in store.scan(["id", *columns], **how) for row in batch.to_pylist()]
-    return sorted(found, key=lambda row: row["id"])
-
-
-def ids_of(store: VectorStore, **how: Any) -> list[str]:
-    """Return the ids of a scan, sorted."""
-    return [row["id"] for row in fetch(store, [], **how)]
+__all__ = ["DIM", "FIELDS", "SCHEMA", "StoreTests", "fetch", "ids_of", "rows", "vector_array", "vectors_of"]
 
 
 class StoreTests:
@@ -238,6 +201,58 @@ class StoreTests:
                 store.append(table)
             assert isinstance(caught.value, NearsightError)
         assert store.count() == 0
+
+    def test_values_come_back_as_they_were_or_name_the_row(self, store: VectorStore) -> None:
+        for column, type_, values in VALUES:
+            store.add_columns([pa.field(column, type_)])
+            ids = [f"{column} {place}" for place in range(len(values))]
+            table = pa.table(
+                {
+                    "id": ids,
+                    column: pa.array(values, type_),
+                    "vector": vector_array(vectors_of(*range(len(ids)))),
+                }
+            )
+            refused = append_accepted(store, table)
+            assert refused.keys() <= {id for id, value in zip(ids, values, strict=True) if value in HARD}
+            kept = table.filter(pa.array([id not in refused for id in ids]))
+            expected = dict(zip(kept["id"].to_pylist(), kept[column].to_pylist(), strict=True))
+
+            def check(found: dict[str, Any], expected: dict[str, Any] = expected) -> None:
+                # By their text: NaN is not equal to itself, and 0.0 is to -0.0.
+                assert {id: repr(value) for id, value in found.items()} == {
+                    id: repr(value) for id, value in expected.items()
+                }
+
+            check({row["id"]: row[column] for row in fetch(store, [column], ids=ids)})
+            hits = store.search(vectors_of(0), 1000, columns=[column])[0]
+            check({hit.id: hit.row[column] for hit in hits if hit.id in expected})
+            store.update(pa.table({"id": ids, column: pa.array([None] * len(ids), type_)}))
+            store.update(kept.select(["id", column]))
+            check({row["id"]: row[column] for row in fetch(store, [column], ids=ids)})
+
+    def test_nothing_is_written_where_a_row_is_refused(self, store: VectorStore) -> None:
+        def reasons_of(write: Callable[[pa.Table], None], table: pa.Table) -> dict[str, str]:
+            try:
+                write(table)
+            except RowsRefusedError as error:
+                reasons = error.reasons
+                message = str(error)
+            else:
+                return {}
+            assert reasons.keys() == {"2"}
+            assert f"2: {reasons['2']}" in message
+            return reasons
+
+        for value in HARD:
+            table = rows(["1", "2"], path=["good", value])
+            if reasons_of(store.append, table):
+                assert store.count() == 0
+                store.append(rows(["1", "2"], path=["one", "two"]))
+            changes = table.drop_columns(["vector"])
+            expected = ["one", "two"] if reasons_of(store.update, changes) else ["good", value]
+            assert [row["path"] for row in fetch(store, ["path"])] == expected
+            assert store.delete(["1", "2"]) == 2
 
     def test_update_changes_only_what_it_names(self, store: VectorStore) -> None:
         store.append(

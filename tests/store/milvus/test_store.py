@@ -1,6 +1,7 @@
 """A collection in Milvus: the conformance suites, on a real server."""
 
 import base64
+import json
 from dataclasses import replace
 from itertools import count
 
@@ -12,11 +13,13 @@ from hypothesis import given, settings
 from nearsight import Collection
 from nearsight.collection import copy_collection
 from nearsight.doctor import check_store
-from nearsight.errors import InvalidParameterError, StorageError
+from nearsight.errors import InvalidParameterError, RowsRefusedError, StorageError
 from nearsight.store import create_store, locate, open_store, parse
 from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.milvus.address import parse_address
-from nearsight.store.milvus.expressions import among
+from nearsight.store.milvus.entry import MARK
+from nearsight.store.milvus.expressions import COLUMNS, among
+from nearsight.store.milvus.store import MAX_ROW_BYTES, key_of
 from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import FIELDS as FILTER_FIELDS
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
@@ -178,6 +181,31 @@ def test_rows_without_an_index_are_compared_however_many_match(uri, monkeypatch)
     check(n_rows)
     # Of the first search the new ones, of the second those of them that match.
     assert n_compared == [2000, 100]
+
+
+@pytest.mark.slow
+def test_the_longest_row_is_held_and_a_longer_one_is_named(uri):
+    store = create_store(uri, SCHEMA)
+    store.append(rows(["a", "b"]))
+    [row, _] = store._server.read(store._table, "", [COLUMNS], 2)
+    others = {name: value for name, value in row[COLUMNS].items() if name != MARK}
+    n_text = MAX_ROW_BYTES - len(json.dumps({**others, "path": ""}, separators=(",", ":")))
+    texts = ["é" * (n_text // 2) + "x" * (n_text % 2), "é" * 20_000 + '"' * 20_000]
+    with pytest.raises(RowsRefusedError, match="b: it takes 80,.* of which 'path' 80,002, and Milvus holds"):
+        store.update(rows(["a", "b"], path=texts))
+    store.update(rows(["a"], path=texts[:1]))
+    assert fetch(store, ["path"]) == [{"id": "a", "path": texts[0]}, {"id": "b", "path": None}]
+    [row] = store._server.read(store._table, among([key_of("a")]), [COLUMNS])
+    # With the mark, which changes.
+    n_bytes = len(json.dumps(row[COLUMNS], ensure_ascii=False, separators=(",", ":")).encode())
+    assert MAX_ROW_BYTES < n_bytes <= 65_535
+    with pytest.raises(RowsRefusedError, match="a: .*'path'"):
+        store.update(rows(["a"], path=[f"{texts[0]}xx"]))
+    n_image = (MAX_ROW_BYTES - 16) // 4 * 3
+    with pytest.raises(RowsRefusedError, match="of which 'thumbnail'"):
+        store.append(rows(["c", "d"], thumbnail=[bytes(n_image), bytes(n_image + 3)]))
+    store.append(rows(["c"], thumbnail=[bytes(n_image)]))
+    assert fetch(store, ["thumbnail"], ids=["c", "d"]) == [{"id": "c", "thumbnail": bytes(n_image)}]
 
 
 @pytest.mark.slow

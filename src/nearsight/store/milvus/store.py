@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearsight.errors import CollectionNotFoundError, MetadataError, StorageError, VectorError
-from nearsight.store.base import Hit, check_rows
+from nearsight.store.base import Hit, check_rows, require_accepted
 from nearsight.store.filters.ast import Filter
 from nearsight.store.json_columns import (
     LENGTH,
@@ -26,7 +26,7 @@ from nearsight.store.milvus.address import MilvusAddress
 from nearsight.store.milvus.entry import MARK, ROUGH_ROWS, StoreEntry, entry_of
 from nearsight.store.milvus.expressions import COLUMNS, MilvusExpressions, among
 from nearsight.store.milvus.search import Found, MilvusSearch, Question, matching
-from nearsight.store.milvus.server import BATCH, Server
+from nearsight.store.milvus.server import BATCH, MAX_TEXT_BYTES, Server
 
 if TYPE_CHECKING:
     from nearsight.store.milvus.location import MilvusLocation
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _NO_VECTOR = [1.0, 0.0]
 # After so many rows that were written anew, they are sealed.
 _MAX_UNSEALED = 20_000
+#: Of its JSON, with room for the mark.
+MAX_ROW_BYTES = MAX_TEXT_BYTES - 35
 
 
 def key_of(id: str) -> str:
@@ -240,19 +242,17 @@ class MilvusStore:
         keys = [key_of(id) for id in rows["id"].to_pylist()]
         binary = [field.name for field in rows.schema if pa.types.is_binary(field.type)]
         narrow = json_rows(rows.drop_columns(binary) if binary else rows)
+        narrow = [{**row, LENGTH: float(length)} for row, length in zip(narrow, lengths, strict=True)]
         values = json_rows(rows.select(binary)) if binary else [{} for _ in keys]
+        require_accepted("Milvus", reasons_against(narrow, values))
 
         def add(mark: int) -> None:
             self._write_binary(keys, values)
             self._server.write(
                 self._table,
                 [
-                    {
-                        "key": key,
-                        COLUMNS: {**row, LENGTH: float(length), MARK: mark},
-                        "vector": unit.tolist(),
-                    }
-                    for key, row, length, unit in zip(keys, narrow, lengths, units, strict=True)
+                    {"key": key, COLUMNS: {**row, MARK: mark}, "vector": unit.tolist()}
+                    for key, row, unit in zip(keys, narrow, units, strict=True)
                 ],
             )
             for start in range(0, len(keys), BATCH):
@@ -297,25 +297,34 @@ class MilvusStore:
         values = json_rows(rows.select(binary), with_nulls=True) if binary else None
         places = {key_of(id): place for place, id in enumerate(rows["id"].to_pylist())}
 
-        def change(mark: int) -> None:
-            keys = list(places)
-            for start in range(0, len(keys), BATCH):
-                own = among(keys[start : start + BATCH])
-                there = self._server.read(self._table, own, ["key", COLUMNS, "vector"])
+        def merged() -> Iterator[list[dict[str, Any]]]:
+            for there in self._pages("", [COLUMNS, "vector"], rows["id"].to_pylist(), 0):
                 for row in there:
                     place = places[row["key"]]
                     if units is not None and lengths is not None:
                         row["vector"] = units[place].tolist()
                         row[COLUMNS][LENGTH] = float(lengths[place])
-                    merged = {**row[COLUMNS], **narrow[place], MARK: mark}
-                    row[COLUMNS] = {name: value for name, value in merged.items() if value is not None}
+                    both = {**row[COLUMNS], **narrow[place], MARK: None}
+                    row[COLUMNS] = {name: value for name, value in both.items() if value is not None}
                     row["vector"] = np.asarray(row["vector"], np.float32).tolist()
-                if there:
-                    self._server.write(self._table, there)
-                if there and values is not None:
+                yield there
+
+        def change(mark: int) -> None:
+            for there in held if held is not None else merged():
+                for row in there:
+                    row[COLUMNS][MARK] = mark
+                self._server.write(self._table, there)
+                if values is not None:
                     self._change_binary([row["key"] for row in there], places, values)
 
         with self._writing:
+            # Nothing is written before all rows were looked at; few are not read again for it.
+            held = list(merged()) if rows.num_rows <= BATCH else None
+            reasons: dict[str, str] = {}
+            for there in held if held is not None else merged():
+                own = [values[places[row["key"]]] for row in there] if values else [{} for _ in there]
+                reasons |= reasons_against([row[COLUMNS] for row in there], own)
+            require_accepted("Milvus", reasons)
             self._write(change, rows.num_rows)
             if self._read_entry().n_unsealed >= _MAX_UNSEALED:
                 self._seal()
@@ -391,6 +400,28 @@ class MilvusStore:
             # So few are compared one by one until they are indexed.
             n_indexed = n_flushes
         return self._write_entry(replace(entry, n_unsealed=0, n_flushes=n_flushes, n_indexed=n_indexed))
+
+
+def reasons_against(rows: Sequence[dict[str, Any]], binary: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return why Milvus cannot hold some rows, by id; both as JSON has them."""
+    reasons: dict[str, str] = {}
+    for row, others in zip(rows, binary, strict=True):
+        for values in (row, others):
+            size = _n_bytes(values)
+            if size <= MAX_ROW_BYTES:
+                continue
+            longest = max(values, key=lambda name: _n_bytes(values[name]))
+            reasons[row["id"]] = (
+                f"it takes {size:,} bytes as JSON, of which {longest!r} {_n_bytes(values[longest]):,}, and"
+                f" Milvus holds {MAX_ROW_BYTES:,}; shorten that, or keep the collection in a directory or in"
+                " PostgreSQL"
+            )
+    return reasons
+
+
+def _n_bytes(value: Any) -> int:
+    # As the client sends it.
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 __all__ = ["MilvusStore", "binary_table", "key_of"]

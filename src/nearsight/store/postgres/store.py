@@ -27,6 +27,7 @@ from nearsight.store.postgres.tables import (
     binary_fields,
     copy_in,
     renamings,
+    require_texts,
     row_fields,
 )
 
@@ -287,6 +288,7 @@ class PostgresStore:
             raise VectorError("the rows have no column 'vector'.")
         if not rows.num_rows:
             return
+        require_texts(rows)
         stored = self._schemas[1].field("vector").type
         X = vectors.stored(vectors.matrix(rows["vector"], stored.list_size), stored)
         ids = rows["id"].to_pylist()
@@ -311,6 +313,7 @@ class PostgresStore:
         rows = check_rows(rows, schema)
         if not rows.num_rows or rows.num_columns == 1:
             return
+        require_texts(rows)
         given = [schema.field(name) for name in rows.column_names if name not in ("id", "vector")]
         stored = self._schemas[1].field("vector")
         narrow = [field for field in given if not pa.types.is_binary(field.type)]

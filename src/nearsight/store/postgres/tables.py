@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nearsight.errors import VectorError
-from nearsight.store.base import NUMBER_TYPES
+from nearsight.store.base import NUMBER_TYPES, require_accepted
 from nearsight.store.postgres.sql import copied_type, cut_name, name_sql, short_name, type_sql
 
 #: The key of a row in all three tables; it grows in the order that rows came in.
@@ -19,6 +20,7 @@ ROW = '"_row"'
 FIRST = "store"
 # The largest row that is kept in one piece.
 _PAGE_BYTES = 8160
+NUL = "\0"
 
 
 class Tables:
@@ -124,6 +126,20 @@ def row_fields(schema: pa.Schema) -> list[pa.Field]:
 def binary_fields(schema: pa.Schema) -> list[pa.Field]:
     """Return the columns that are in the table of binary columns."""
     return [field for field in schema if pa.types.is_binary(field.type)]
+
+
+def require_texts(rows: pa.Table) -> None:
+    """Refuse rows with a NUL character, which no text of PostgreSQL can hold."""
+    reasons: dict[str, str] = {}
+    for field in rows.schema:
+        column = rows[field.name]
+        texts = pc.list_flatten(column) if pa.types.is_list(field.type) else column
+        if texts.type != pa.string() or not pc.any(pc.match_substring(texts, NUL)).as_py():
+            continue
+        for id, value in zip(rows["id"].to_pylist(), column.to_pylist(), strict=True):
+            if any(NUL in text for text in ([value] if isinstance(value, str) else value or ()) if text):
+                reasons[id] = f"{field.name!r} holds a NUL character, which no text may; leave that out"
+    require_accepted("PostgreSQL", reasons)
 
 
 def copy_in(
