@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nearsight.services.evaluation import (
     evaluation_document,
     installed_models,
     learned_by,
+    require_far_from_learned,
     require_unlearned,
     without_learned,
 )
@@ -136,6 +138,27 @@ def test_images_that_a_model_learned_from_are_not_searched_for(tmp_path):
         require_unlearned(replace(folder, splits=["test"] * 2 + ["train"] * 4), models)
     with pytest.raises(InvalidParameterError, match="learned from each image"):
         require_unlearned(LabeledFolder(paths[:2], list("ab"), ["", ""]), models)
+
+
+def test_near_duplicates_of_what_a_model_learned_from_are_not_searched_for(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(6)]
+    for path in paths:
+        Path(path).write_text(path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "learned-images.txt").write_text("\n".join(map(content_digest, paths[:2])))
+    models = [f"dir:{tmp_path / 'model'}", "efficientnet-lite0"]
+    items = [SimpleNamespace(id=content_digest(path)[:32], paths=[path]) for path in paths]
+    collection = SimpleNamespace(items=lambda: items)
+    folder = require_unlearned(LabeledFolder(paths, list("aabbcc"), [""] * 6), models)
+    # The third is a near-duplicate of the first.
+    groups = np.array([0, 1, 0, 3, 4, 4])
+    with pytest.warns(UserWarning, match="1 image not searched for either: near-duplicates of what a model"):
+        left = require_far_from_learned(folder, models, collection, groups)
+    assert left.splits == ["train"] * 3 + ["test"] * 3
+    assert require_far_from_learned(folder, models, collection, np.arange(6)) is folder
+    assert require_far_from_learned(folder, models[1:], collection, groups) is folder
+    with pytest.raises(InvalidParameterError, match="or from a near-duplicate of it, so these cannot judge"):
+        require_far_from_learned(folder, models, collection, np.array([0, 1, 0, 0, 1, 1]))
 
 
 def test_models_that_leave_no_image_to_search_for_are_left_out(tmp_path):

@@ -1,10 +1,14 @@
 """What doors share about evaluation: which models can be compared, and what they learned."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nearsight.collection import Collection
 from nearsight.errors import InvalidParameterError, MissingExtraError
@@ -27,6 +31,7 @@ from nearsight.models.huggingface.known_models import KNOWN_MODELS
 from nearsight.models.model_name import without_centering
 from nearsight.models.registry import find_model
 from nearsight.services.collections import temporary_collection
+from nearsight.text_format import count
 from nearsight.training import content_digest, learned_classes, learned_images
 
 
@@ -92,15 +97,58 @@ def require_unlearned(folder: LabeledFolder, models: Iterable[str]) -> LabeledFo
     InvalidParameterError
         No query is left.
     """
-    queries, learned = _queries(folder), _learned_rows(folder, models)
-    rows = set[int]().union(*learned.values())
+    learned = _learned_rows(folder, models)
+    return _without_queries(folder, set[int]().union(*learned.values()), " or ".join(learned))
+
+
+def require_far_from_learned(
+    folder: LabeledFolder, models: Iterable[str], collection: Collection, groups: NDArray[np.integer]
+) -> LabeledFolder:
+    """Return the folder without queries that are near-duplicates of images that a trained model learned from.
+
+    Such an image, saved again or made smaller, is found too well as its original is.
+
+    Parameters
+    ----------
+    folder, models
+        See `require_unlearned`.
+    collection : Collection
+        It holds the images.
+    groups : ndarray of shape (n,), int
+        See `evaluation.duplicate_groups`.
+
+    Raises
+    ------
+    InvalidParameterError
+        No query is left.
+    """
+    learned = learned_ids(models)
+    if not learned:
+        return folder
+    paths = {path for item in collection.items() if item.id in learned for path in item.paths}
+    is_learned = np.array([path in paths for path in folder.paths])
+    rows = set(np.flatnonzero(np.isin(groups, groups[is_learned])).tolist())
+    n_near = len(_queries(folder) & rows)
+    left = _without_queries(folder, rows, "A model")
+    if n_near:
+        warnings.warn(
+            f"{count(n_near, 'image')} not searched for either: near-duplicates of what a model learned"
+            " from.",
+            stacklevel=4,
+        )
+    return left
+
+
+def _without_queries(folder: LabeledFolder, rows: set[int], who: str) -> LabeledFolder:
+    """Return the folder with rows that a model knows as images to find, and not to search for."""
+    queries = _queries(folder)
     if not queries & rows:
         return folder
     if queries <= rows:
         raise InvalidParameterError(
-            f"{' or '.join(learned)} learned from each image that would be searched for, so these cannot"
-            " judge it. Put a part of each class into a folder test, train again, and compare the models"
-            " then; or name others only"
+            f"{who} learned from each image that would be searched for, or from a near-duplicate of it, so"
+            " these cannot judge it. Put a part of each class into a folder test, train again, and compare"
+            " the models then; or name others only"
         )
     left = queries - rows
     return replace(folder, splits=["test" if row in left else "train" for row in range(len(folder.paths))])
@@ -196,10 +244,11 @@ def evaluated(
     known = [embed_by(DEFAULT_MODEL, labeled.paths, **places)] if is_default else []
     embedder = known[0].embedder(progress) if known else None
     with temporary_collection(labeled.paths, **places, embedder=embedder) as (collection, _):
+        groups = duplicate_groups(collection, labeled.paths)
         result = evaluate(
-            labeled,
+            require_far_from_learned(labeled, names, collection, groups),
             names,
-            duplicate_groups(collection, labeled.paths),
+            groups,
             metric=metric,
             learned=learned_by(names),
             known=known,

@@ -77,8 +77,8 @@ def evaluate(
     The smallest difference that so many images can show between the best model and the recommended one (or
     the next) comes first; --json and the report have it for each pair. Each metric has a 95 % interval. Two
     models that the images cannot tell apart are a tie, and the faster one is recommended. Classes that a
-    trained model did not learn are judged apart, and no image that one learned from is searched for. The
-    vectors shortened by PCA show how many numbers are enough.
+    trained model did not learn are judged apart, and no image that one learned from is searched for, nor a
+    near-duplicate of one in DIR. The vectors shortened by PCA show how many numbers are enough.
     """
     from nearsight import evaluation
     from nearsight.services.evaluation import (
