@@ -19,7 +19,6 @@ from nearsight.store.filters.arrow import matching_rows
 from nearsight.store.milvus.address import parse_address
 from nearsight.store.milvus.entry import MARK
 from nearsight.store.milvus.expressions import COLUMNS, among
-from nearsight.store.milvus.store import MAX_ROW_BYTES, key_of
 from nearsight.testing import LocationTests, StoreTests
 from nearsight.testing.stores import FIELDS as FILTER_FIELDS
 from nearsight.testing.stores import SCHEMA, fetch, ids_of, rows, vector_array, vectors_of
@@ -185,6 +184,8 @@ def test_rows_without_an_index_are_compared_however_many_match(uri, monkeypatch)
 
 @pytest.mark.slow
 def test_the_longest_row_is_held_and_a_longer_one_is_named(uri):
+    from nearsight.store.milvus.store import MAX_ROW_BYTES, key_of
+
     store = create_store(uri, SCHEMA)
     store.append(rows(["a", "b"]))
     [row, _] = store._server.read(store._table, "", [COLUMNS], 2)
