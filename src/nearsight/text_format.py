@@ -24,7 +24,23 @@ _MARKED = re.compile(r"'+[=+\-@\t\r\n]")
 # What a result shows of a list.
 _N_ENTRIES = 3
 
-# The password of a URI in a text, up to the next space or quotation mark.
+#: Options in the URI of a collection that may be shown: nearsight's own, and those of PostgreSQL's client
+#: that hold no secret. Whatever else somebody writes there may be one, such as a password's misspelled name.
+SHOWN_OPTIONS = {
+    "collection", "schema", "database", "index", "replicas", "shards", "tls", "endpoint", "region",
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname",
+    "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "host", "hostaddr", "keepalives",
+    "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname", "load_balance_hosts",
+    "max_protocol_version", "min_protocol_version", "oauth_client_id", "oauth_issuer", "oauth_scope",
+    "options", "passfile", "port", "replication", "require_auth", "requirepeer", "service",
+    "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression",
+    "sslcrl", "sslcrldir", "sslkey", "sslmode", "sslnegotiation", "sslrootcert", "sslsni",
+    "target_session_attrs", "tcp_user_timeout", "user",
+}  # fmt: skip
+# A user and the password of a URI, or one option.
+_SECRET = re.compile(r"(?<=://)([^/?#@:]*):.*@|([?&])([^=&#]*)=([^&#]*)")
+# A URI in a text, up to the next space or quotation mark.
+_URI = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]+://[^\s"']+""")
 _PASSWORD = re.compile(r"""(://[^\s/?#@:"']*):[^\s"']*@|([?&](?:ssl)?password=)[^&#\s"']*""", re.IGNORECASE)
 
 # The surrogates by which Python represents bytes of a name that are not UTF-8.
@@ -61,7 +77,27 @@ def without_passwords(text: str) -> str:
     """
     if "://" not in text:
         return text
+    text = _URI.sub(
+        lambda match: match[0] if match[0].startswith("http") else uri_without_secrets(match[0]), text
+    )
     return _PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] is not None else f"{match[2]}***", text)
+
+
+def uri_without_secrets(uri: str) -> str:
+    """Return the URI of a collection without its password, and with `SHOWN_OPTIONS` only.
+
+    Examples
+    --------
+    >>> uri_without_secrets("postgres://ann:secret@host/shop?sslmode=require&pasword=secret")
+    'postgres://ann@host/shop?sslmode=require&pasword=***'
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            return f"{match[1]}@"
+        return match[0] if match[3] in SHOWN_OPTIONS else f"{match[2]}{match[3]}=***"
+
+    return _SECRET.sub(shown, uri)
 
 
 def _escape(char: str) -> str:

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from nearsight import Collection
-from nearsight.errors import CollectionNotFoundError, InvalidParameterError
-from nearsight.store import create_store, local_directory, open_store
+from nearsight.errors import CollectionNotFoundError, InvalidParameterError, NearsightError
+from nearsight.store import create_store, local_directory, locate, open_store, shown_uri
+from nearsight.text_format import SHOWN_OPTIONS, without_passwords
 
 from fake import FakeBackend
 
@@ -45,6 +46,39 @@ def test_a_collection_at_such_a_uri_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", [".nearsight", "/tmp/a:b", "C:\\photos", "C:/photos", "a/postgres://b"])
 def test_directories_of_any_name(path):
     assert local_directory(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["oauth_client_secret", "sslpassword", "pasword", "PassWord", "p%61ssword", "pw", "token", "api_key"],
+)
+def test_an_option_that_may_hold_a_secret_is_not_shown(option):
+    for scheme in ("postgres", "milvus", "mongo", "qdrant"):
+        uri = f"{scheme}://ann@host:1/shop?collection=a&{option}=s3cr%20et&sslmode=require"
+        shown = f"{scheme}://ann@host:1/shop?collection=a&{option}=***&sslmode=require"
+        assert shown_uri(uri) == shown_uri(Path(uri.replace("//", "/"))).replace(":/", "://") == shown
+        assert shown_uri(shown) == shown
+        assert without_passwords(f"{uri} is away") == f"{shown} is away"
+        with pytest.raises(NearsightError) as caught:
+            locate(uri.replace("host", "")).open_store("store")
+        assert "s3cr" not in str(caught.value)
+
+
+def test_all_other_options_of_postgres_are_shown():
+    psycopg = pytest.importorskip("psycopg")
+    # "D" is of options for debugging.
+    known = {
+        one.keyword.decode() for one in psycopg.pq.Conninfo.get_defaults() if one.dispchar in (b"", b"D")
+    }
+    secret = {"scram_client_key", "scram_server_key", "sslkeylogfile"}
+    assert known - secret <= SHOWN_OPTIONS
+    hidden = {one.keyword.decode() for one in psycopg.pq.Conninfo.get_defaults() if one.dispchar == b"*"}
+    assert not (hidden | secret) & SHOWN_OPTIONS
+
+
+@pytest.mark.parametrize("place", ["photos?a=b", "/data/a:b@c?pw=1", "C:\\photos?token=1"])
+def test_a_directory_is_shown_as_it_is(place):
+    assert shown_uri(place) == place
 
 
 def test_no_password_is_shown():

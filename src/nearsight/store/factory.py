@@ -15,13 +15,10 @@ from nearsight.store.lance import platform_checks
 from nearsight.store.lance.location import DirectoryLocation
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.location import Location
+from nearsight.text_format import uri_without_secrets
 
 # One slash, because a URI that was held in a Path has lost the other.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")
-# The password of a user, and what an option of any engine or plugin holds that is named for a secret.
-_PASSWORD = re.compile(
-    r"(?<=://)([^/?#@:]*):.*@|([?&][^=&#]*(?:password|token|key|secret)[^=&#]*=)[^&#]*", re.IGNORECASE
-)
 # What ships with nearsight, as module:function of the URI; each is imported when it is needed.
 _LOCATIONS = {
     "gs": "nearsight.store.lance.object_storage.location:open_location",
@@ -37,7 +34,7 @@ STORE = "store"
 
 
 def shown_uri(uri: str | Path) -> str:
-    """Return a URI without its password, token or key.
+    """Return a URI without its password, token, key, or any option that is not known to hold none.
 
     Examples
     --------
@@ -46,7 +43,7 @@ def shown_uri(uri: str | Path) -> str:
     >>> shown_uri("milvus://host?token=root:secret&collection=photos")
     'milvus://host?token=***&collection=photos'
     """
-    return _PASSWORD.sub(lambda match: f"{match[1]}@" if match[1] is not None else f"{match[2]}***", str(uri))
+    return uri_without_secrets(str(uri)) if _SCHEME.match(str(uri)) else str(uri)
 
 
 def is_directory(uri: str | Path | Location) -> bool:

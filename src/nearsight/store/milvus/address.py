@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from nearsight.errors import InvalidParameterError
+from nearsight.text_format import SHOWN_OPTIONS
 
 FORM = "milvus://host:19530?collection=NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,39}")
@@ -77,7 +78,7 @@ def parse_address(uri: str) -> MilvusAddress:
     except ValueError:
         # Not chained: the error of urllib holds the URI.
         raise InvalidParameterError(f"this URI of a Milvus server cannot be read; write {FORM}") from None
-    public = {name: value for name, value in options.items() if name != "token"}
+    public = {name: value for name, value in options.items() if name in SHOWN_OPTIONS}
     user = f"{parts.username}@" if parts.username else ""
     shown = f"milvus://{user}{host}:{port}?{urlencode(public, safe='/')}"
     collection, index = options.get("collection", ""), options.get("index", _DEFAULT_INDEX).upper()

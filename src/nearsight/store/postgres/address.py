@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from nearsight.errors import InvalidParameterError
+from nearsight.text_format import SHOWN_OPTIONS
 
 FORM = "postgres://user@host:5432/database?collection=NAME"
 # What is nearsight's own in the query of a URI; everything else is libpq's, such as sslmode.
 _OWN = ("collection", "schema")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_SECRET = ("password", "sslpassword")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def parse_address(uri: str) -> Address:
     others = [(name, value) for name, value in options if name not in _OWN]
     user = f"{parts.username}@" if parts.username else ""
     host = f"[{host}]" if ":" in host else host
-    public = [(name, value) for name, value in options if name.lower() not in _SECRET]
+    public = [(name, value) for name, value in options if name in SHOWN_OPTIONS]
     shown = urlunsplit(
         ("postgres", f"{user}{host}{f':{port}' if port else ''}", parts.path, urlencode(public, safe="/"), "")
     )
