@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from fake_jobs import install_fake_model
 from ray_nodes import Nodes, Scene
@@ -78,5 +79,9 @@ def s3(monkeypatch: pytest.MonkeyPatch):
     server.make_bucket("photos")
     for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": server.url}.items():
         monkeypatch.setenv(name, value)
+    # Drivers that were opened for another server are used again.
+    forget = fsspec.get_filesystem_class("s3").clear_instance_cache
+    forget()
     yield server
+    forget()
     server.stop()

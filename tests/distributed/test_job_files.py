@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
 import fsspec
 import pytest
 from fake_jobs import start
+from s3_lost_answers import LostAnswers
 from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, require_each_once, save, wait_for
 
 from nearsight.collection import Collection
@@ -19,6 +21,8 @@ from nearsight.distributed.job_files import BucketFiles, open_files
 from nearsight.errors import InvalidParameterError, StorageError
 
 _NUMBERS = count()
+# Claims, records, rows, the plan, the lock; Lance's versions and transactions.
+KINDS = (".claim", ".json", ".arrow", "/plan.parquet", "/commit.lock/", ".manifest", ".txn")
 
 
 @pytest.fixture(params=["directory", "bucket"])
@@ -181,3 +185,36 @@ def test_workers_and_committers_of_a_job_on_s3_are_killed(
     with pytest.raises(StorageError, match="the server is away") as error:
         status(job)
     assert "test-secret" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_cut", [False, True], ids=["HTTP 500", "broken connection"])
+def test_what_s3_stores_without_an_answer_counts_once(
+    s3, tmp_path: Path, photos: Path, fake_worker, monkeypatch, is_cut: bool
+) -> None:
+    """The driver asks again, and hears that somebody was first: that was itself."""
+    proxy = LostAnswers(s3.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("NEARSIGHT_FILES", str(tmp_path / "files"))
+    kinds = Counter[str]()
+
+    def is_to_lose(path: str) -> bool:
+        """Once of each kind: a driver takes seconds to ask again."""
+        kind = next((kind for kind in KINDS if kind in path), "other")
+        kinds[kind] += 1
+        return kinds[kind] == 1
+
+    try:
+        proxy.lose(is_to_lose, is_cut=is_cut)
+        job = planned(tmp_path, [str(photos)], place="s3://photos/jobs/1", uri="s3://photos/shop")
+        report = fake_worker(job)
+        assert (report.units, report.images, report.failed) == (7, 63, 3)
+        collection = Collection.open(job.job.collection)
+        assert Committer(job, collection).commit().rows == len(collection) == N_IMAGES - N_COPIES
+        assert set(kinds) >= set(KINDS)
+        assert Committer(job, collection).commit().units == 0
+        require_each_once(job, photos)
+        assert status(job).is_complete
+        assert {name.rpartition(".")[2] for name, _ in job.files.names("units/")} == {"json"}
+    finally:
+        proxy.stop()
