@@ -88,8 +88,8 @@ def uri_without_secrets(uri: str) -> str:
 
     Examples
     --------
-    >>> uri_without_secrets("postgres://ann:secret@host/shop?sslmode=require&pasword=secret")
-    'postgres://ann@host/shop?sslmode=require&pasword=***'
+    >>> uri_without_secrets("postgres://ann:secret@host/shop?sslmode=require&pass=secret")
+    'postgres://ann@host/shop?sslmode=require&pass=***'
     """
 
     def shown(match: re.Match[str]) -> str:
