@@ -210,6 +210,19 @@ def test_the_longest_row_is_held_and_a_longer_one_is_named(uri):
 
 
 @pytest.mark.slow
+def test_more_than_an_answer_may_hold_is_read(uri):
+    store, n_rows = create_store(uri, SCHEMA), 2000
+    ids = [f"{i:04}" for i in range(n_rows)]
+    paths = [f"{i} {'x' * 60_000}" for i in range(n_rows)]
+    store.append(rows(ids, vectors_of(*range(n_rows)), path=paths))
+    assert [row["path"] for row in fetch(store, ["path"])] == paths
+    [hits] = store.search(vectors_of(7), 3, where=parse("path LIKE '%7 x%'", FILTER_FIELDS))
+    sevens = [i for i in range(n_rows) if i % 10 == 7]
+    nearest = np.argsort(-(vectors_of(*sevens) @ vectors_of(7)[0]))[:3]
+    assert [hit.id for hit in hits] == [f"{sevens[i]:04}" for i in nearest]
+
+
+@pytest.mark.slow
 def test_a_long_document_is_whole_whenever_a_writer_dies(uri, monkeypatch):
     monkeypatch.setattr("nearsight.store.milvus.documents._ROWS_AT_ONCE", 2)
     location = locate(uri)

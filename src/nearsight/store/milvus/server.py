@@ -48,6 +48,8 @@ _STARTING = ("not loaded", "no available")
 # What it says where a table is loaded another number of times, and where there are too few query nodes.
 _LOADED_OTHERWISE = "replica number"
 _TOO_FEW_NODES = re.compile(r"nodes? not enough|resource insufficient", re.IGNORECASE)
+# What it says of an answer of more than 100 MB.
+_TOO_LARGE = re.compile(r"exceed the (limit size|maxOutputSize)|message larger than max")
 # Seconds to wait before each further try.
 _PAUSES_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 
@@ -226,14 +228,20 @@ class Server:
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows that match, in the order of their keys.
 
-        Each page evaluates the filter on all rows anew, so pages are as long as memory bears. `dim` is the
-        length of the vectors, if they are among the fields.
+        Each page evaluates the filter on all rows anew, so pages are as long as memory and the server
+        bear. `dim` is the length of the vectors, if they are among the fields.
         """
         n_rows, last = min(_MAX_PAGE, max(BATCH, _PAGE_BYTES // (4 * dim))) if dim else _MAX_PAGE, ""
         while True:
             after = f'key > "{last}"'
             both = f"{after} and {expression}" if expression else after
-            page = self.read(table, both, ["key", *fields], n_rows)
+            try:
+                page = self.read(table, both, ["key", *fields], n_rows)
+            except StorageError as error:
+                if n_rows == 1 or not _TOO_LARGE.search(str(error)):
+                    raise
+                n_rows //= 2
+                continue
             if page:
                 yield page
                 last = max(row["key"] for row in page)
