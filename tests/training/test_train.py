@@ -183,7 +183,8 @@ def test_images_of_a_test_folder_are_never_learned_from(small_network, stripes, 
     twin_content = content_digest(folder.paths[twin])
     result = train(folder, groups, model=small_network, n_views=1, dim=6, progress=False)
     assert result.has_test_split
-    assert result.n_fitted == 9 * 12 - 1
+    assert (result.n_fitted, result.n_test) == (9 * 12 - 1, 9 * 4)
+    assert all(figure.pretrained.n == 9 * 4 for figure in result.figures.values())
     assert result.dim == 6
     assert [Path(failure.path).name for failure in result.failed] == ["broken.png"]
     write_model(result, tmp_path / "model")

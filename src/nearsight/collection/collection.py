@@ -481,13 +481,13 @@ class Collection(AnalysisMethods, CollectionReader):
             The collection's model has no text encoder; see `load_text_encoder`.
         """
         encoder = load_text_encoder(self.model_name, cache_dir=self.cache_dir)
-        self._require(encoder.spec.fingerprint)
+        self._require_of_own_model(encoder.spec.fingerprint)
         return encoder
 
     @cached_property
     def _backend(self) -> Backend:
         backend = load_model(self.model_name, device=self._device, cache_dir=self.cache_dir)
-        self._require(backend.spec.fingerprint)
+        self._require_of_own_model(backend.spec.fingerprint)
         return backend
 
     @property

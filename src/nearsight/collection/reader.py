@@ -1,5 +1,6 @@
 """The side of a collection that only reads rows, and needs no model."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -371,7 +372,18 @@ class CollectionReader:
             raise FingerprintMismatchError(
                 f"{self.uri} holds vectors of {self.spec.id} (fingerprint {self.fingerprint.digest});"
                 f" these are of {fingerprint.model} ({fingerprint.digest}). They differ in:"
-                f" {'; '.join(differences)}. {remedy} the images into another collection with -c DIR"
+                f" {'; '.join(differences)}. {remedy} the images into another collection with -c DIR, or move"
+                f" this one: nearsight upgrade -c {shlex.quote(self.uri)} --to MODEL"
+            )
+
+    def _require_of_own_model(self, fingerprint: Fingerprint) -> None:
+        """Refuse what the collection's model has become, if it computes other vectors by now."""
+        if fingerprint != self.fingerprint:
+            raise FingerprintMismatchError(
+                f"{self.model_name} computes other vectors ({fingerprint.digest}) than {self.uri} holds"
+                f" ({self.fingerprint.digest}): the model was replaced since. Bring the earlier one back, or"
+                f" embed the images again: nearsight upgrade -c {shlex.quote(self.uri)} --to"
+                f" {shlex.quote(self.model_name)}"
             )
 
 

@@ -3,6 +3,7 @@
 from nearsight.training.augmentation import AUGMENTATIONS, contact_sheet
 from nearsight.training.feature_embedder import FeatureEmbedder
 from nearsight.training.model_folder import (
+    RECORD,
     content_digest,
     learned_classes,
     learned_images,
@@ -16,6 +17,7 @@ __all__ = [
     "AUGMENTATIONS",
     "DEFAULT_VIEWS",
     "DEPTHS",
+    "RECORD",
     "FeatureEmbedder",
     "Figure",
     "Training",

@@ -236,10 +236,13 @@ class _ImageParts:
     @property
     def task(self) -> Task:
         """The task of finding what the test images show."""
+        rows = np.flatnonzero(self.is_test)
         if self.folder.holds_pairs:
-            rows = np.flatnonzero(self.is_test)
             return Task(rows, rows, self.data.y, self.data.groups)
-        return Task.split(self.data.y, self.data.groups, self.is_test)
+        # Near-duplicates of what a folder named test holds are not learned from, and not searched for.
+        if self.folder.has_split:
+            rows = np.flatnonzero([split == "test" for split in self.folder.splits])
+        return Task(rows, np.flatnonzero(~self.is_test), self.data.y, self.data.groups)
 
     def facts(self) -> dict[str, Any]:
         """Return what a `Training` says of its images."""
@@ -248,7 +251,7 @@ class _ImageParts:
         classes = np.unique(saved.y)
         return {
             "n_fitted": len(saved.y),
-            "n_test": int(self.is_test.sum()),
+            "n_test": len(self.task.queries),
             "n_classes": len(classes),
             "has_test_split": self.folder.has_split,
             "holds_pairs": self.folder.holds_pairs,

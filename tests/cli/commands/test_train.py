@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,9 +43,15 @@ def test_a_model_is_trained_looked_at_and_used(nearsight, kinds, tmp_path):
     nearsight("index", kinds, "--model", f"dir:{model}")
     found = json.loads(nearsight("search", files[0], "-k", 3, "--json").stdout)["hits"]
     assert {hit["path"].rpartition("/")[2][:3] for hit in found} == {files[0].name[:3]}
-    text = nearsight("train", kinds, "--labels", labels, "--to", model).stdout
-    assert "not proven better" in text
-    assert f"--model dir:{model}" in text
+    again = nearsight("train", kinds, "--labels", labels, "--to", model)
+    assert "not proven better" in again.stdout
+    assert f"--model dir:{model}" in again.stdout
+    # The collection's model is another one now; the message names the way on.
+    assert f"nearsight upgrade --to dir:{model}. Another name keeps both" in again.stderr
+    refused = nearsight("search", files[0], code=2).stderr
+    command = re.search(r"the model was replaced since.*: nearsight (upgrade .*)", refused)[1]
+    nearsight(*shlex.split(command))
+    assert len(json.loads(nearsight("search", files[0], "-k", 3, "--json").stdout)["hits"]) == 3
 
 
 def test_a_folder_with_other_files_is_refused_before_anything_is_embedded(nearsight, kinds, tmp_path):

@@ -163,6 +163,12 @@ def train(
             )
             run.console.note(f"Views: {text_format.printable(str(contact_sheet))}")
 
+    if (to_folder / training.RECORD).exists():
+        name = text_format.printable(str(to_folder))
+        run.console.note(
+            f"Note: {name} holds a model, which the new one replaces. A collection of it can be searched"
+            f" again after nearsight upgrade --to dir:{name}. Another name keeps both."
+        )
     result = service.trained(
         folder,
         to_folder,
