@@ -11,9 +11,11 @@ import pytest
 from cli_reference import leaves
 from click.testing import CliRunner
 
+from nearsight.cli.console import Console
 from nearsight.cli.framework import Command, Run
 from nearsight.cli.main import cli
 from nearsight.errors import ImageError, StorageError
+from nearsight.settings import Settings
 
 # What the installed script does.
 PROGRAM = [sys.executable, "-c", "from nearsight.cli.main import main; main()"]
@@ -271,3 +273,11 @@ def test_the_help_lists_every_command_once_by_section(nearsight):
     assert places == sorted(places)
     listed = re.findall(r"^  ([a-z][a-z-]*)  +[A-Z]", shown[places[0] :], re.MULTILINE)
     assert listed == list(cli.commands)
+
+
+def test_a_command_that_is_told_names_the_collection_where_it_is_not_the_usual_one():
+    settings = Settings.from_environment({"NEARSIGHT_COLLECTION": "photos"})
+    of_settings = Run(settings, Console(), "photos")
+    assert of_settings.command("upgrade", "--commit") == "nearsight upgrade --commit"
+    named = Run(settings, Console(), "my shop")
+    assert named.command("upgrade", "--commit") == "nearsight upgrade -c 'my shop' --commit"

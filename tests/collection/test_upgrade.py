@@ -155,6 +155,13 @@ def test_another_upgrade_must_be_ended_first(collection, tmp_path):
         Upgrade(collection, FakeBackend(2))
     with pytest.raises(FingerprintMismatchError, match="holds vectors of fake already"):
         Upgrade(collection, OLD)
+    Upgrade(collection, NEW).switch()
+    moved = Collection.open(tmp_path / "c", model=NEW)
+    with pytest.raises(FingerprintMismatchError, match="was upgraded to fake and keeps .* upgrade --commit"):
+        Upgrade(moved, FakeBackend(2))
+    rollback(tmp_path / "c")
+    with pytest.raises(FingerprintMismatchError, match=r"to fake was rolled back.* upgrade --abandon"):
+        Upgrade(collection, FakeBackend(2))
     abandon(collection.directory)
     with pytest.raises(InvalidParameterError, match="no upgrade of .* has begun"):
         abandon(collection.directory)

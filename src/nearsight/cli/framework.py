@@ -80,6 +80,11 @@ class Run:
 
         return shown_uri(self.collection)
 
+    def command(self, *words: str) -> str:
+        """Return a command about the same collection, to be run as it stands."""
+        of = [] if self.collection == self.settings.collection else ["-c", self.shown_collection]
+        return shlex.join(["nearsight", words[0], *of, *words[1:]])
+
     @property
     def collection_files(self) -> Path:
         """The directory of the collection's files on this machine; the collection need not exist."""

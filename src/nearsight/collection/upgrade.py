@@ -135,10 +135,16 @@ class Upgrade:
         state = UpgradeState.read(self._location)
         _require_whole(self._location, state)
         if state is not None and state.fingerprint != self._backend.spec.fingerprint.digest:
-            remedy = "nearsight rollback" if state.phase == "switched" else "nearsight upgrade --abandon"
+            if state.phase == "switched":
+                raise FingerprintMismatchError(
+                    f"{self._location.uri} was upgraded to {state.model} and keeps the rows of the model"
+                    " before; delete them with nearsight upgrade --commit, or bring that model back with"
+                    " nearsight rollback, and then upgrade"
+                )
+            began = "was rolled back" if state.was_rolled_back else f"has begun (step: {state.phase})"
             raise FingerprintMismatchError(
-                f"an upgrade of {self._location.uri} to {state.model} has begun (step: {state.phase}); finish"
-                f" it, or end it with {remedy}"
+                f"an upgrade of {self._location.uri} to {state.model} {began}, and its rows are kept; go on"
+                f" with it, or delete them with {state.ending}"
             )
         return state
 

@@ -12,6 +12,8 @@ def test_a_collection_moves_to_another_model_and_back(nearsight, kinds):
     to = ("--to", "efficientnet-lite0#layer=block9.add", "--json")
     foretold = json.loads(nearsight("upgrade", *to, "--dry-run").stdout)
     assert (foretold["schema"], foretold["switched"]) == (1, False)
+    told = nearsight("upgrade", *to[:2], "--dry-run", "-c", nearsight.collection).stdout
+    assert f"nearsight search IMAGE --model '{to[1]}' works from now on" in told
     document = json.loads(nearsight("upgrade", *to).stdout)
     assert document["switched"]
     assert 0 < document["overlap"] <= 1

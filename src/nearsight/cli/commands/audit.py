@@ -1,6 +1,5 @@
 """`audit`."""
 
-import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -137,10 +136,9 @@ def audit(
             n_rows = write_issues(table, result)
             run.console.note(f"{count(n_rows, 'row')} to decide in {printable(str(table))}.")
             if not paths and n_rows:
-                command = ["nearsight", "audit", "-c", run.shown_collection, "--apply", str(table)]
                 key = _label_key(labels)
-                command += [] if key is None else ["--labels", key]
-                run.console.note(f"Then: {printable(shlex.join(command))}")
+                of_key = [] if key is None else ["--labels", key]
+                run.console.note(f"Then: {printable(run.command('audit', '--apply', str(table), *of_key))}")
         if report is not None:
             from nearsight.reports.audit import write_audit
 

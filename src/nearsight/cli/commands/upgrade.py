@@ -170,8 +170,9 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
     if not report.switched:
         if report.bridge_recall is not None:
             value, low, high = report.bridge_recall
+            search = run.command("search", "IMAGE", "--model", report.new_model)
             run.console.say(
-                f"nearsight search --model {printable(report.new_model)} works from now on, by a bridge: it"
+                f"{printable(search)} works from now on, by a bridge: it"
                 f" finds {value:.0%} ({low:.0%} to {high:.0%}) of the ten nearest images, as the sample says."
             )
         run.console.say(
@@ -180,8 +181,9 @@ def _say(run: Run, report: "CollectionUpgrade") -> None:
         )
         return
     run.console.say(
-        f"The collection holds vectors of {printable(report.new_model)} now. nearsight rollback brings"
-        f" {printable(report.old_model)} back; nearsight upgrade --commit deletes its vectors.",
+        f"The collection holds vectors of {printable(report.new_model)} now."
+        f" {printable(run.command('rollback'))} brings {printable(report.old_model)} back;"
+        f" {printable(run.command('upgrade', '--commit'))} deletes its vectors.",
         bold=True,
     )
     if report.n_dropped:
