@@ -3,10 +3,13 @@
 import importlib
 import io
 import os
+import shutil
 import signal
 import tarfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -434,5 +437,48 @@ def test_lost_rows_are_embedded_again(job: JobFolder, photos: Path, fake_worker)
     assert len(commit(job).again) == 1
     assert not status(job).is_complete
     assert fake_worker(job).units == 1
+    commit(job)
+    require_each_once(job, photos)
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def call(*arguments: object, **options: object) -> None:
+        raise error
+
+    return call
+
+
+def test_a_collection_that_is_away_costs_no_unit(
+    job: JobFolder, photos: Path, tmp_path: Path, fake_worker, monkeypatch
+) -> None:
+    fake_worker(job)
+    committer = Committer(job, Collection.open(job.job.collection))
+    (tmp_path / "collection").rename(tmp_path / "unmounted")
+    with pytest.raises(
+        StorageError, match="cannot be added: it is gone; restore it, and run the same"
+    ):
+        committer.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "restore_rows", raising(pa.ArrowInvalid("no such column")))
+        with pytest.raises(StorageError, match="cannot be added: no such column; mend that"):
+            committer.commit()
+    assert len(job.records()) == 7
+    shutil.rmtree(tmp_path / "collection", ignore_errors=True)
+    (tmp_path / "unmounted").rename(tmp_path / "collection")
+    assert commit(job).rows == N_IMAGES - N_COPIES
+    require_each_once(job, photos)
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(
+    job: JobFolder, photos: Path, fake_worker, monkeypatch
+) -> None:
+    full = raising(StorageError("no space left"))
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "put_record", full)
+        with pytest.raises(StorageError, match="no space left"):
+            fake_worker(job)
+    assert not job.claims(), "the attempt does not count"
+    assert not list(Path(job.uri, "units").glob("*.arrow")), "its room is needed"
+    assert fake_worker(job).units == 7
     commit(job)
     require_each_once(job, photos)

@@ -75,6 +75,10 @@ def test_a_claim_of_another_machine_dies_when_it_gives_no_sign(files, monkeypatc
     monkeypatch.setattr(claims, "STALE_S", -60.0)
     assert not claim.is_alive()
     monkeypatch.setattr(claims, "STALE_S", 60.0)
+    # Marked when the clock of the storage was an hour ahead, which was mended then.
+    monkeypatch.setattr(files, "now_s", lambda: files.modified_s(claim.name) - 3600)
+    assert not claim.is_alive()
+    monkeypatch.undo()
     claim.end()
     assert not claim.is_alive()
 

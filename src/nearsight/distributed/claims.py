@@ -54,7 +54,8 @@ class Claim:
             if facts.get("host") == socket.gethostname() and _is_seen_here(facts):
                 started = _started(facts["pid"])
                 return started is not None and bool(started == facts["started"])
-            return bool(facts) and self.files.now_s() - self.files.modified_s(self.name) < STALE_S
+            # A sign from long after now is of before that clock was set back.
+            return bool(facts) and abs(self.files.now_s() - self.files.modified_s(self.name)) < STALE_S
         except (OSError, ValueError):
             return False
 
@@ -75,8 +76,9 @@ class Claim:
             self.files.touch(self.name)
 
     def withdraw(self) -> None:
-        """Undo the claim: the attempt does not count."""
-        self.files.delete(self.name)
+        """Undo the claim: the attempt does not count, unless the storage is away."""
+        with suppress(OSError):
+            self.files.delete(self.name)
 
     def end(self) -> None:
         """End the attempt, although the process lives."""

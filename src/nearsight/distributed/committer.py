@@ -12,9 +12,16 @@ import pyarrow as pa
 
 from nearsight.collection import Collection
 from nearsight.distributed.job_folder import JobFolder, Record
-from nearsight.errors import FingerprintMismatchError, ImageFailure, RowsRefusedError, StorageError
+from nearsight.errors import (
+    CollectionNotFoundError,
+    FingerprintMismatchError,
+    ImageFailure,
+    RowsRefusedError,
+    StorageError,
+)
 from nearsight.images import decode_path
 from nearsight.models import Fingerprint
+from nearsight.store import shown_uri
 
 # Units that are added before this is recorded; whoever comes after a crash adds so many again.
 _UNITS_PER_RECORD = 8
@@ -98,7 +105,7 @@ class Committer:
         try:
             for batch in _batches(self._folder, record):
                 report.rows += self._restore(batch, record)
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except _LostRowsError:
             if record.unit in self._folder.committed().units:
                 # Another process has added it, which nothing kept from that.
                 return False
@@ -106,10 +113,16 @@ class Committer:
             self._folder.forget(record)
             report.again.append(record.unit)
             return False
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
+            # Of the collection, most likely: what is embedded stays, and waits.
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"{self._folder.uri}: the rows of unit {record.unit}: {error}") from error
+            is_gone = isinstance(error, CollectionNotFoundError)
+            reason = "it is gone; restore it" if is_gone else f"{error}; mend that"
+            raise StorageError(
+                f"{shown_uri(self._folder.job.collection)}: the rows of unit {record.unit} cannot be added:"
+                f" {reason}, and run the same command again. What is done is saved in {self._folder.uri}"
+            ) from error
         return True
 
     def _restore(self, batch: pa.Table, record: Record) -> int:
@@ -145,11 +158,18 @@ class Committer:
             self._folder.delete_rows(record)
 
 
+class _LostRowsError(Exception):
+    """The file of the rows of a unit is gone or damaged."""
+
+
 def _batches(folder: JobFolder, record: Record) -> Iterator[pa.Table]:
-    with (
-        folder.rows_read(record.rows or "") as path,
-        pa.memory_map(str(path), "r") as file,
-        pa.ipc.open_file(file) as reader,
-    ):
-        for index in range(reader.num_record_batches):
-            yield pa.Table.from_batches([reader.get_batch(index)])
+    try:
+        with (
+            folder.rows_read(record.rows or "") as path,
+            pa.memory_map(str(path), "r") as file,
+            pa.ipc.open_file(file) as reader,
+        ):
+            for index in range(reader.num_record_batches):
+                yield pa.Table.from_batches([reader.get_batch(index)])
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise _LostRowsError from error

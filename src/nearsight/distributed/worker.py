@@ -4,7 +4,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
@@ -185,23 +185,30 @@ class Worker:
         try:
             with beating(claim):
                 record = self._embed(unit, claim.attempt, told or (lambda n_images, n_failed=0: None))
+            if not _is_suspicious(record):
+                return record if self._put(record) else None
         except BaseException as error:
             claim.withdraw()
             # Another process was first, and what this one wrote was removed.
             if isinstance(error, StorageError) and self._folder.record(unit.number) is not None:
                 return None
             raise
-        if _is_suspicious(record):
-            claim.end()
-            raise StorageError(
-                f"not one of {record.n_images:,} images of unit {unit.number} can be read on {record.host}"
-                f" ({record.failed[0].path} {record.failed[0].reason}); check that their disk is mounted"
-                " there, and start again: then they count as failed"
-            )
-        return record if self._put(record) else None
+        claim.end()
+        raise StorageError(
+            f"not one of {record.n_images:,} images of unit {unit.number} can be read on {record.host}"
+            f" ({record.failed[0].path} {record.failed[0].reason}); check that their disk is mounted"
+            " there, and start again: then they count as failed"
+        )
 
     def _put(self, record: Record) -> bool:
-        is_first = self._folder.put_record(record)
+        try:
+            is_first = self._folder.put_record(record)
+        except StorageError:
+            # If the disk is full, the rows have the room that the next attempt needs.
+            with suppress(OSError):
+                if self._folder.record(record.unit) is None:
+                    self._folder.delete_rows(record)
+            raise
         if not is_first:
             self._folder.delete_rows(record)
         self._folder.release(record.unit)
