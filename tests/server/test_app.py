@@ -398,11 +398,11 @@ def test_a_database_that_never_answers_holds_its_own_threads_only(serve, monkeyp
         assert listed["photos"]["images"] == 0
         assert "does not answer" in listed["shop"]["problem"]
         # All of its threads are held: nobody waits for one any more.
-        monkeypatch.setattr(client.service._threads_elsewhere["shop"], "_answer_s", 1000)
+        monkeypatch.setattr(client.service._threads["request", "shop"], "_answer_s", 1000)
         assert client.get("/v1/collections/shop/items").status_code == 503
         may_answer.set()
     until(lambda: client.get("/v1/collections/shop/items").status_code == 507)
-    assert [each.name for each in threading.enumerate()].count("nearsight-shop-0") == 1
+    assert [each.name for each in threading.enumerate()].count("nearsight-request-shop-0") == 1
 
 
 def test_the_rate_of_a_key_is_limited(serve):

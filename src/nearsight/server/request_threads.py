@@ -25,6 +25,8 @@ requested_collection: ContextVar[str] = ContextVar("requested_collection", defau
 
 # Who asks for a database all of whose threads have been held for so long is refused at once.
 _HELD_S = 10.0
+# When to come again where many wait.
+_RETRY_S = 5.0
 
 
 def note_collection(path_params: Mapping[str, Any]) -> None:
@@ -43,10 +45,15 @@ class RequestThreads:
         Of the threads.
     answer_s : float, optional
         How long a request waits for its call; by default until it returns.
+    most_waiting : int, optional
+        Calls that wait for a thread; by default any number.
     """
 
-    def __init__(self, n_threads: int, title: str, *, answer_s: float | None = None) -> None:
+    def __init__(
+        self, n_threads: int, title: str, *, answer_s: float | None = None, most_waiting: int | None = None
+    ) -> None:
         self._n_threads, self._title, self._answer_s = n_threads, title, answer_s
+        self._most_waiting = most_waiting
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -59,8 +66,16 @@ class RequestThreads:
         Raises
         ------
         Problem
-            503: the call takes too long, or earlier ones hold all threads. It may still be carried out.
+            429: too many wait. 503: the call takes too long, or earlier ones hold all threads. It may still be
+            carried out.
         """
+        if self._most_waiting is not None and self._calls.qsize() >= self._most_waiting:
+            raise Problem(
+                429,
+                f"{self._most_waiting} requests of this kind wait already; try again later",
+                code="busy",
+                retry_after_s=_RETRY_S,
+            )
         if self._answer_s is None:
             return await asyncio.wrap_future(self._submit(call))
         if self._are_held():

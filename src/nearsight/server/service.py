@@ -35,8 +35,11 @@ from nearsight.store import is_directory, shown_uri
 _log = logging.getLogger("nearsight.server")
 _T = TypeVar("_T")
 _MB = 2**20
-# Searches and writes that run at once; each may use several cores by itself.
-_N_THREADS = 4
+# What runs at once, by kind; each may use several cores by itself. Searches, and whatever else is short, wait
+# neither for an upload that is embedded nor for a detector.
+_N_THREADS = {"request": 4, "write": 4, "analysis": 2}
+# The images of each request that waits are in memory.
+_MOST_ANALYSES_WAITING = 16
 # A stop does not wait for a database that may never answer.
 _GRACE_ELSEWHERE_S = 1.0
 _SWEEP_S = 15.0
@@ -132,8 +135,8 @@ class Service:
         #: What every job is told of this machine.
         self.worker_args = {"device": device, "cache_dir": None if cache_dir is None else str(cache_dir)}
         self.stopping = asyncio.Event()
-        self._threads = RequestThreads(_N_THREADS, "nearsight-request")
-        self._threads_elsewhere: dict[str, RequestThreads] = {}
+        # By kind, and by the collection where that lies elsewhere.
+        self._threads: dict[tuple[str, str], RequestThreads] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._in_background: dict[str, asyncio.Task[None]] = {}
         self._why_not_ready = "the model is being loaded"
@@ -159,6 +162,20 @@ class Service:
     async def in_thread_of(self, collection: str, function: Callable[..., _T], *args: Any) -> _T:
         """Do as `in_thread` for a request that names a collection."""
         return await self._threads_of(collection).run(partial(function, *args))
+
+    async def in_write_thread(self, function: Callable[[], _T]) -> _T:
+        """Do as `in_thread` for what adds images, which no search waits for."""
+        return await self._threads_of(requested_collection.get(), "write").run(function)
+
+    async def in_analysis_thread(self, function: Callable[[], _T]) -> _T:
+        """Do as `in_thread` for what takes seconds of all cores, which no search waits for.
+
+        Raises
+        ------
+        Problem
+            429: many wait already.
+        """
+        return await self._threads_of(requested_collection.get(), "analysis").run(function)
 
     def in_background(self, name: str, function: Callable[[], object]) -> None:
         """Run something that blocks and that nobody waits for; not while the same is running."""
@@ -199,8 +216,12 @@ class Service:
         if self._closing is not None:
             await self._closing
         self.models.close()
-        elsewhere = [threads.close(_GRACE_ELSEWHERE_S) for threads in self._threads_elsewhere.values()]
-        await asyncio.gather(self._threads.close(self.settings.grace_s), *elsewhere)
+        await asyncio.gather(
+            *(
+                threads.close(_GRACE_ELSEWHERE_S if elsewhere else self.settings.grace_s)
+                for (_, elsewhere), threads in self._threads.items()
+            )
+        )
 
     def why_not_ready(self) -> str:
         """Return why requests should go elsewhere; empty if the service is ready."""
@@ -235,14 +256,16 @@ class Service:
             if isinstance(outcome, Exception):  # it is tried again at the next start
                 _log.warning("uploads to %s that were never acknowledged are left", name, exc_info=outcome)
 
-    def _threads_of(self, collection: str) -> RequestThreads:
-        if not self.catalog.is_elsewhere(collection):
-            return self._threads
-        if collection not in self._threads_elsewhere:
-            self._threads_elsewhere[collection] = RequestThreads(
-                _N_THREADS, f"nearsight-{collection}", answer_s=self.settings.deadline_s
+    def _threads_of(self, collection: str, kind: str = "request") -> RequestThreads:
+        elsewhere = collection if self.catalog.is_elsewhere(collection) else ""
+        if (kind, elsewhere) not in self._threads:
+            self._threads[kind, elsewhere] = RequestThreads(
+                _N_THREADS[kind],
+                f"nearsight-{kind}-{elsewhere}".rstrip("-"),
+                answer_s=self.settings.deadline_s if elsewhere else None,
+                most_waiting=_MOST_ANALYSES_WAITING if kind == "analysis" else None,
             )
-        return self._threads_elsewhere[collection]
+        return self._threads[kind, elsewhere]
 
     def _add_made_models(self) -> None:
         for alias, name in self.made_models.all().items():

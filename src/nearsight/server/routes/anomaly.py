@@ -22,6 +22,7 @@ from nearsight.server.inputs import check_images, read_form
 from nearsight.server.routes.jobs import accepted
 from nearsight.server.schemas import SCORED_IMAGES, RequestBody
 from nearsight.server.service import Service
+from nearsight.server.vectors import while_connected
 from nearsight.services.anomaly import score_document
 from nearsight.services.inspection_documents import detector_document, effect_document, threshold_document
 from nearsight.services.inspections import Inspection
@@ -235,7 +236,7 @@ async def score_images(
             scores.append({**facts, **score_document(judged)})
         return {"scores": scores, "failed": failed}
 
-    return await service.in_thread(score)
+    return await while_connected(request, service.in_analysis_thread(score))
 
 
 @router.get("/{detector}/images", dependencies=[requires("read")])

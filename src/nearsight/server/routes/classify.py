@@ -90,7 +90,7 @@ async def fit(request: Request, name: str, start: StartAnalysis, body: Classifie
         options = body.model_dump(exclude_none=True, exclude={"key"})
         return classifiers.fit_on_labels(collection, body.key, progress=False, **options)
 
-    document = await service.in_thread(run)
+    document = await service.in_analysis_thread(run)
     return await start("classifier", body) if document is None else document
 
 

@@ -25,6 +25,7 @@ from nearsight.server.inputs import (
 from nearsight.server.routes.jobs import StartAnalysis
 from nearsight.server.schemas import FACE_IMAGES, NAMED_FACE_IMAGES, RequestBody
 from nearsight.server.service import Service
+from nearsight.server.vectors import while_connected
 from nearsight.services.faces import (
     enrollment_document,
     face_document,
@@ -347,7 +348,7 @@ async def enroll(request: Request, name: str) -> dict[str, Any]:
             _show_paths(service, document[listed])
         return document
 
-    document: dict[str, Any] = await service.in_thread(run)
+    document: dict[str, Any] = await while_connected(request, service.in_analysis_thread(run))
     return document
 
 
@@ -367,7 +368,7 @@ async def identify_faces(
         document["without_faces"] = [service.catalog.shown_path(path) for path in document["without_faces"]]
         return document
 
-    document: dict[str, Any] = await service.in_thread(run)
+    document: dict[str, Any] = await while_connected(request, service.in_analysis_thread(run))
     return document
 
 
@@ -384,10 +385,11 @@ async def verify_faces(
     if len(inputs) != 2:
         raise Problem(400, f"there are {len(inputs)} images; two are compared")
     options = {} if false_match_rate is None else {"false_match_rate": false_match_rate}
-    document: dict[str, Any] = await service.in_thread(
-        lambda: verification_document(verify(service.face_banks.reader(name), *inputs, **options))
-    )
-    return document
+
+    def run() -> dict[str, Any]:
+        return verification_document(verify(service.face_banks.reader(name), *inputs, **options))
+
+    return await while_connected(request, service.in_analysis_thread(run))
 
 
 async def _with_bank(request: Request, name: str, read: Callable[[FaceBank], _T]) -> _T:

@@ -141,7 +141,7 @@ async def add_items(request: Request, name: str) -> dict[str, Any]:
         return results
 
     with service.models.using(model):
-        results = await service.in_thread(add)
+        results = await service.in_write_thread(add)
     counts = {
         status: sum(each["status"] == status for each in results) for status in ("added", "exists", "failed")
     }
@@ -246,7 +246,7 @@ async def copy_items(request: Request, name: str, body: CopiedImages) -> dict[st
         catalog.forget_order(name)
         return {"added": added}
 
-    return await service.in_thread(copy)
+    return await service.in_write_thread(copy)
 
 
 @router.post("/items/export", dependencies=[requires("read")], response_class=StreamingResponse)

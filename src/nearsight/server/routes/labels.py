@@ -231,7 +231,7 @@ async def get_accuracy(request: Request, name: str, key: QueryKey = DEFAULT_KEY)
             "calibration": held_out.calibration,
         }
 
-    return await service.in_thread(judge)
+    return await service.in_analysis_thread(judge)
 
 
 @router.post("/labels/check", dependencies=[requires("write")])
@@ -254,7 +254,7 @@ async def check(
         service.catalog.write_result(name, kind, document)
         return _suspects(service, name, body.key, document)
 
-    document = await service.in_thread(run)
+    document = await service.in_analysis_thread(run)
     if document is not None:
         return document
     args = await service.in_thread(analysis_args, service, name, kind, body)

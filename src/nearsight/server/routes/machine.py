@@ -54,7 +54,7 @@ async def plan(request: Request, body: PlanRequest) -> dict[str, Any]:
 
     # Two measurements at once would measure each other.
     async with service.measuring:
-        return await service.in_thread(estimate)
+        return await service.in_analysis_thread(estimate)
 
 
 @router.get("/doctor")
@@ -72,7 +72,7 @@ async def doctor(request: Request, collection: str | None = None) -> dict[str, A
             place = service.catalog.place(collection)
         return [each.to_dict() for each in run_checks(settings, place)]
 
-    return {"checks": await service.in_thread(check)}
+    return {"checks": await service.in_analysis_thread(check)}
 
 
 def _cache_dir(service: Service) -> Path | None:
