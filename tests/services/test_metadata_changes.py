@@ -42,6 +42,21 @@ def test_an_undo_keeps_what_was_changed_since_and_what_is_gone(tmp_path):
     assert changes.undo(first.number) is None
 
 
+def test_no_change_gets_the_number_of_one_that_was_taken_back(tmp_path):
+    collection = with_rows(tmp_path / "c")
+    changes = MetadataChanges(collection)
+    first = changes.change(IDS, {"season": "winter"})
+    second = changes.change(IDS, {"season": "summer"})
+    assert changes.undo(second.number) == MetadataChange(2, 4)
+    third = MetadataChanges(collection).change(IDS, {"season": "autumn"})
+    assert third.number == 3
+    # The undo of somebody who does not know that it was taken back already.
+    assert changes.undo(second.number) is None
+    assert changes.undo(third.number) == MetadataChange(3, 4)
+    assert changes.undo(first.number) == MetadataChange(1, 4)
+    assert changes.change(IDS, {"season": "spring"}).number == 4
+
+
 def test_what_is_refused_is_no_change(tmp_path):
     collection = with_rows(tmp_path / "c")
     changes = MetadataChanges(collection)

@@ -32,6 +32,10 @@ class ChangeFiles:
         numbers = [int(file.stem) for file in self.directory.glob("changes/*.json") if file.stem.isdigit()]
         return sorted(numbers, reverse=True)
 
+    def next_number(self) -> int:
+        """Return the number of the next change: no change has had it, so no late undo means another one."""
+        return max(*self.numbers(), self._last(), 0) + 1
+
     def write(self, number: int, facts: Mapping[str, Any]) -> None:
         """Write a change; it is on disk when this returns."""
         write_durably(self._file(number), facts)
@@ -46,6 +50,8 @@ class ChangeFiles:
 
     def delete(self, number: int) -> None:
         """Forget a change."""
+        if number == max(self.numbers(), default=0) and number > self._last():
+            write_durably(self._last_file, {"last": number})
         self._file(number).unlink(missing_ok=True)
 
     def drop_old(self) -> None:
@@ -68,6 +74,17 @@ class ChangeFiles:
         except OSError as error:
             raise StorageError(f"{self.directory} cannot be made ({error.strerror})") from error
         return FileLock(self.directory / "lock")
+
+    @property
+    def _last_file(self) -> Path:
+        return self.directory / "last_change.json"
+
+    def _last(self) -> int:
+        """Return the largest number of a change that was forgotten."""
+        try:
+            return int(json.loads(self._last_file.read_text(encoding="utf-8"))["last"])
+        except (ValueError, OSError, KeyError, TypeError):
+            return 0
 
     def _file(self, number: int) -> Path:
         return self.directory / "changes" / f"{number:09}.json"

@@ -131,7 +131,7 @@ class LabelSet:
             current = self._current(ids)
             after = dict(current)
             numbers = []
-            first = max(self._changes.numbers(), default=0) + 1
+            first = self._changes.next_number()
             for number, change in enumerate(settled, first):
                 # Written first: if the process is killed before the labels are, there is nothing to undo.
                 self._write_change(number, change, {id: after[id] for id in change.ids})

@@ -67,7 +67,7 @@ class MetadataChanges:
             before = {id: values for id, values in current.items() if values != metadata}
             if not before:
                 return MetadataChange(None, 0)
-            number = max(self._files.numbers(), default=0) + 1
+            number = self._files.next_number()
             # Written first: if the process is killed before the metadata are, there is nothing to undo.
             self._files.write(number, {"format": 1, "after": dict(metadata), "before": before})
             n_changed = self.collection.update_metadata(list(before), metadata)
