@@ -127,6 +127,29 @@ def test_the_queue_is_bounded_in_items_and_bytes_and_takes_requests_whole():
     run(main())
 
 
+def test_who_waits_for_room_is_not_refused_and_keeps_nobody_else_away():
+    async def main():
+        metrics = Metrics()
+        work, dispatcher = Work(), make(metrics, max_items=1)
+        first = await blocked(dispatcher, work)
+        second = asyncio.ensure_future(submit(dispatcher, work.lane, [1]))
+        await settled()
+        patient = asyncio.ensure_future(submit(dispatcher, work.lane, [2], wait_s=60))
+        await asyncio.sleep(0.3)
+        count = metrics.registry.get_sample_value
+        assert count("nearsight_rejected_total", {"reason": "queue_full"}) is None
+        assert await refused(dispatcher, work) == "1"
+        with pytest.raises(Problem) as late:
+            await submit(dispatcher, work.lane, [3], wait_s=0.1)
+        assert late.value.status == 429
+        assert count("nearsight_rejected_total", {"reason": "queue_full"}) == 2
+        work.go.set()
+        assert [(await each)[0] for each in (first, second, patient)] == [[0], [2], [4]]
+        await dispatcher.close(5)
+
+    run(main())
+
+
 async def refused(dispatcher, work):
     with pytest.raises(Problem) as busy:
         await submit(dispatcher, work.lane, [2])

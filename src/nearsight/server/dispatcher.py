@@ -24,6 +24,8 @@ _log = logging.getLogger("nearsight.server")
 Priority = Literal["interactive", "bulk"]
 # Every so many turns, what is in bulk comes first.
 _BULK_TURN = 4
+# How often who waits for room in the queue looks for it.
+_ROOM_POLL_S = 0.05
 # Who is told to come back later than this may not come: OpenAI's clients give up then.
 _LONGEST_RETRY_S = 60
 # The weight of the latest batch in the moving mean of seconds per item.
@@ -160,10 +162,23 @@ class Dispatcher:
         sizes: Sequence[int],
         priority: Priority = "interactive",
         deadline_s: float = math.inf,
+        wait_s: float = 0.0,
     ) -> tuple[list[Any], Timing]:
         """Wait for the outcomes of all items, results or exceptions, in order.
 
         If the caller is cancelled, what is still in the queue is dropped.
+
+        Parameters
+        ----------
+        lane : Lane
+        items : sequence
+        sizes : sequence of int
+            Bytes of each item.
+        priority : str
+        deadline_s : float
+            From when the items are in the queue.
+        wait_s : float
+            How long to wait for room in the queue, before the items are refused.
 
         Raises
         ------
@@ -172,18 +187,25 @@ class Dispatcher:
         """
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        pending = _Pending(loop, loop.create_future(), len(items), now + deadline_s, [None] * len(items))
-        entries = [
-            _Entry(pending, i, item, n_bytes, now)
-            for i, (item, n_bytes) in enumerate(zip(items, sizes, strict=True))
-        ]
-        if not entries:
-            return [], pending.timing
-        with self._condition:
-            self._require_room(len(entries), sum(sizes))
-            self._queues[priority].setdefault(lane, deque()).extend(entries)
-            self._count(lane, priority, entries, 1)
-            self._condition.notify(len(entries))
+        refused_at = now + wait_s
+        if not items:
+            return [], Timing()
+        while True:
+            with self._condition:
+                if self._has_room(len(items), sum(sizes), may_wait=now < refused_at):
+                    pending = _Pending(
+                        loop, loop.create_future(), len(items), now + deadline_s, [None] * len(items)
+                    )
+                    entries = [
+                        _Entry(pending, i, item, n_bytes, now)
+                        for i, (item, n_bytes) in enumerate(zip(items, sizes, strict=True))
+                    ]
+                    self._queues[priority].setdefault(lane, deque()).extend(entries)
+                    self._count(lane, priority, entries, 1)
+                    self._condition.notify(len(entries))
+                    break
+            await asyncio.sleep(_ROOM_POLL_S)
+            now = time.monotonic()
         try:
             return await pending.future, pending.timing
         except asyncio.CancelledError:
@@ -206,7 +228,8 @@ class Dispatcher:
         for pending in {id(entry.pending): entry.pending for entry in waiting}.values():
             pending.finish(_stopping())
 
-    def _require_room(self, n_items: int, n_bytes: int) -> None:
+    def _has_room(self, n_items: int, n_bytes: int, *, may_wait: bool) -> bool:
+        """Return whether items may come into the queue; where they may not wait for that, refuse them."""
         if self._is_closed:
             raise _stopping()
         if n_items > self._max_items or n_bytes > self._max_bytes:
@@ -218,7 +241,9 @@ class Dispatcher:
         wait_s = (self._n_items + n_items) * seconds
         is_full = self._n_items + n_items > self._max_items or self._n_bytes + n_bytes > self._max_bytes
         # A request alone is accepted however long it takes: later it would take no less.
-        if is_full or (wait_s > self._max_wait_s and self._n_items):
+        if not is_full and (wait_s <= self._max_wait_s or not self._n_items):
+            return True
+        if not may_wait:
             self._metrics.rejected.labels("queue_full" if is_full else "max_wait").inc()
             # At the pace of the work: if all came back at once, most would be refused again.
             now = time.monotonic()
@@ -230,6 +255,7 @@ class Dispatcher:
                 code="queue_full",
                 retry_after_s=self._retry_at - now,
             )
+        return False
 
     def _count(self, lane: Lane, priority: Priority, entries: Sequence[_Entry], sign: int) -> None:
         self._n_items += sign * len(entries)

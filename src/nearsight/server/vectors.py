@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ async def embed_inputs(
     *,
     model: str | None = None,
     dimensions: int | None = None,
-    wait_s: float | None = None,
+    wait_s: float = 0.0,
 ) -> EmbeddedInputs:
     """Embed images and texts, until the client leaves.
 
@@ -64,8 +65,8 @@ async def embed_inputs(
         An alias.
     dimensions : int, optional
         Length of the vectors.
-    wait_s : float, optional
-        How long to try again where the queue is full, instead of refusing.
+    wait_s : float
+        How long to wait where the queue is full, before the request is refused.
 
     Raises
     ------
@@ -143,7 +144,7 @@ async def _departure(request: Request) -> None:
 
 
 async def _embed(
-    service: Service, model: LoadedModel, inputs: Sequence[Input], priority: Priority, wait_s: float | None
+    service: Service, model: LoadedModel, inputs: Sequence[Input], priority: Priority, wait_s: float
 ) -> EmbeddedInputs:
     texts = [i for i, each in enumerate(inputs) if isinstance(each, TextInput)]
     text_lane = await service.models.text_lane(model) if texts else None
@@ -152,11 +153,12 @@ async def _embed(
     check_images(data, max_bytes=service.settings.max_image_mb * _MB)
     vectors = np.empty((len(inputs), model.backend.spec.dim), np.float32)
     sizes: list[tuple[int, int] | None] = [None] * len(inputs)
+    submit = partial(
+        service.dispatcher.submit, priority=priority, deadline_s=service.settings.deadline_s, wait_s=wait_s
+    )
     timing = Timing()
     if images:
-        outcomes, timing = await _submit(
-            service, model.images, data, [len(d) for d in data], priority, wait_s
-        )
+        outcomes, timing = await submit(model.images, data, sizes=[len(each) for each in data])
         _require_all(outcomes, images)
         for i, outcome in zip(images, outcomes, strict=True):
             vectors[i], sizes[i] = outcome.vector, outcome.size_px
@@ -164,32 +166,11 @@ async def _embed(
         words = [each.text for each in inputs if isinstance(each, TextInput)]
         chunks = [words[i : i + TEXTS_PER_ITEM] for i in range(0, len(words), TEXTS_PER_ITEM)]
         lengths = [sum(map(len, chunk)) for chunk in chunks]
-        outcomes, text_timing = await _submit(service, text_lane, chunks, lengths, priority, wait_s)
+        outcomes, text_timing = await submit(text_lane, chunks, sizes=lengths)
         _require_all(outcomes, [texts[i * TEXTS_PER_ITEM] for i in range(len(chunks))])
         vectors[texts] = np.concatenate(outcomes)
         timing = timing if images else text_timing
     return EmbeddedInputs(vectors, sizes, model, timing)
-
-
-async def _submit(
-    service: Service,
-    lane: Any,
-    items: Sequence[Any],
-    sizes: Sequence[int],
-    priority: Priority,
-    wait_s: float | None,
-) -> tuple[list[Any], Timing]:
-    loop = asyncio.get_running_loop()
-    end = loop.time() + (wait_s or 0.0)
-    while True:
-        try:
-            return await service.dispatcher.submit(
-                lane, items, sizes=sizes, priority=priority, deadline_s=service.settings.deadline_s
-            )
-        except Problem as problem:
-            if problem.status != 429 or loop.time() >= end:
-                raise
-        await asyncio.sleep(0.05)
 
 
 async def _image_bytes(service: Service, inputs: Sequence[Input]) -> list[bytes]:
