@@ -63,6 +63,8 @@ async def site(scope, receive, send):
     if path == "/endless":
         for _ in range(400):
             await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+    if path == "/large":
+        await send({"type": "http.response.body", "body": b"x" * 83_000, "more_body": True})
     host = dict(scope["headers"])[b"host"]
     await send({"type": "http.response.body", "body": b"image of " + host})
 
@@ -88,6 +90,7 @@ def fetch(url, *, names=None, allowed=True, allows=("127.0.0.1",), ports=(80, 44
     fetcher = UrlFetcher(
         allowed=allowed,
         max_bytes=100_000,
+        max_total_bytes=150_000,
         metrics=Metrics(),
         resolve=names or Names(),
         allows=lambda address: address in allows,
@@ -154,6 +157,10 @@ def test_size_status_and_refused_connections(port):
     home = f"http://127.0.0.1:{port}"
     with pytest.raises(Problem, match="more than 0.09"):
         fetch(f"{home}/endless", ports=(port,))
+    # One is 83 kB: two are more than all images of a request may have.
+    with pytest.raises(Problem, match="0.14.* MB together"):
+        fetch([f"{home}/large", f"{home}/large"], ports=(port,))
+    assert len(fetch(f"{home}/large", ports=(port,))[0]) > 80_000
     with pytest.raises(Problem, match="answers 404"):
         fetch([f"{home}/a", f"{home}/none"], ports=(port,))
     with pytest.raises(Problem, match="cannot be fetched"):
@@ -188,7 +195,7 @@ def test_a_proxy_of_the_environment_is_not_asked(port, on_loopback, monkeypatch)
 
 
 def test_a_real_resolver_reads_numbers_as_addresses():
-    fetcher = UrlFetcher(allowed=True, max_bytes=1, metrics=Metrics())
+    fetcher = UrlFetcher(allowed=True, max_bytes=1, max_total_bytes=1, metrics=Metrics())
     for url in ("http://127.0.0.1/", "http://2130706433/", "http://localhost/", "http://[::1]/", "http://0/"):
         with pytest.raises(Problem, match="public address"):
             run_coroutine(fetcher.fetch_all([url]))

@@ -74,6 +74,8 @@ class UrlFetcher:
         Whether URLs are fetched at all.
     max_bytes : int
         Of one image.
+    max_total_bytes : int
+        Of all images of a request.
     metrics : Metrics
     resolve, allows, ports
         Replaced in tests.
@@ -84,12 +86,14 @@ class UrlFetcher:
         *,
         allowed: bool,
         max_bytes: int,
+        max_total_bytes: int,
         metrics: Metrics,
         resolve: Resolve = resolve_name,
         allows: Callable[[str], bool] = is_public,
         ports: Sequence[int] = tuple(_PORTS.values()),
     ) -> None:
-        self._allowed, self._max_bytes, self._metrics = allowed, max_bytes, metrics
+        self._allowed, self._metrics = allowed, metrics
+        self._max_bytes, self._max_total_bytes = max_bytes, max_total_bytes
         self._resolve, self._allows, self._ports = resolve, allows, ports
         self._slots = asyncio.Semaphore(_PARALLEL)
 
@@ -107,7 +111,8 @@ class UrlFetcher:
                 "URLs are not fetched here; send the image itself (the service can be started with "
                 "--allow-urls)",
             )
-        results = await asyncio.gather(*map(self._fetch_one, urls), return_exceptions=True)
+        room = _Room(self._max_total_bytes)
+        results = await asyncio.gather(*(self._fetch_one(url, room) for url in urls), return_exceptions=True)
         failed = [(i, each) for i, each in enumerate(results) if isinstance(each, BaseException)]
         if not failed:
             return [each for each in results if isinstance(each, bytes)]
@@ -116,11 +121,11 @@ class UrlFetcher:
             400, f"URL {problems[0]['index']}: {problems[0]['detail']}", param="input", errors=problems
         )
 
-    async def _fetch_one(self, url: str) -> bytes:
+    async def _fetch_one(self, url: str, room: "_Room") -> bytes:
         outcome = "refused"
         try:
             async with self._slots:
-                data = await asyncio.wait_for(self._follow(url), _TIMEOUT_S)
+                data = await asyncio.wait_for(self._follow(url, room), _TIMEOUT_S)
             outcome = "ok"
             return data
         except asyncio.TimeoutError:
@@ -135,10 +140,10 @@ class UrlFetcher:
         finally:
             self._metrics.fetches.labels(outcome).inc()
 
-    async def _follow(self, url: str) -> bytes:
+    async def _follow(self, url: str, room: "_Room") -> bytes:
         for _ in range(_MAX_REDIRECTS + 1):
             parts, address, port = await self._checked(url)
-            answer = await self._get(parts, address, port)
+            answer = await self._get(parts, address, port, room)
             if isinstance(answer, bytes):
                 return answer
             url = urljoin(url, answer)
@@ -155,7 +160,7 @@ class UrlFetcher:
                         return parts, addresses[0], port
         raise _FetchError("it must be an http or https URL at port 80 or 443 of a public address")
 
-    async def _get(self, parts: SplitResult, address: str, port: int) -> bytes | str:
+    async def _get(self, parts: SplitResult, address: str, port: int, room: "_Room") -> bytes | str:
         """Return the content, or where it redirects to."""
         http = library()
         literal = f"[{address}]" if ":" in address else address
@@ -179,9 +184,26 @@ class UrlFetcher:
             data = bytearray()
             async for chunk in response.aiter_raw():
                 data += chunk
+                room.take(len(chunk))
                 if len(data) > self._max_bytes:
                     raise _FetchError(f"it has more than {self._max_bytes / 2**20:g} MB")
             return bytes(data)
+
+
+class _Room:
+    """What the images of a request may take in memory; it is counted while they come."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+
+    def take(self, n_bytes: int) -> None:
+        self._n_bytes += n_bytes
+        if self._n_bytes > self._max_bytes:
+            raise _FetchError(
+                f"the images of the request have more than {self._max_bytes / 2**20:g} MB together; send fewer"
+                " in a request"
+            )
 
 
 class _FetchError(Exception):

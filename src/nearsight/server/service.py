@@ -120,7 +120,10 @@ class Service:
             metrics=self.metrics,
         )
         self.fetcher = UrlFetcher(
-            allowed=settings.allow_urls, max_bytes=settings.max_image_mb * _MB, metrics=self.metrics
+            allowed=settings.allow_urls,
+            max_bytes=settings.max_image_mb * _MB,
+            max_total_bytes=settings.max_request_mb * _MB,
+            metrics=self.metrics,
         )
         self.recommenders = RecommenderCache()
         self.jobs = JobRunner(
