@@ -1,5 +1,6 @@
 """The layers around all routes: hosts, origins, keys, limits, headers, errors."""
 
+import io
 import json
 import logging
 import posixpath
@@ -7,6 +8,7 @@ import re
 import socket
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ from nearsight.errors import InvalidParameterError, StorageError
 from nearsight.server import catalog, request_threads
 from nearsight.server.app import create_app
 from nearsight.server.errors import public_message
-from nearsight.server.log import JsonFormatter
+from nearsight.server.log import JsonFormatter, TextFormatter
 from nearsight.server.routes import collections
 from nearsight.server.service import Service
 from nearsight.services.keys import KeyStore
@@ -442,6 +444,37 @@ def test_a_log_line_is_json_with_facts():
     )
     facts = json.loads(JsonFormatter().format(record))
     assert (facts["message"], facts["status"], facts["level"]) == ("a b", 200, "info")
+
+
+def test_nobody_forges_a_line_of_a_text_log(serve, caplog):
+    client = serve()
+    caplog.set_level(logging.INFO, "nearsight.access")
+    client.get("/v1/models/x%0A2026-11-29 INFO forged%1B[2J%E2%80%A8")
+    [record] = [each for each in caplog.records if each.name == "nearsight.access"]
+    assert TextFormatter().format(record).isprintable()
+    try:
+        raise RuntimeError("x\n2026-11-29 INFO forged\r")
+    except RuntimeError as error:
+        record.exc_info = (type(error), error, error.__traceback__)
+    first, *others = TextFormatter().format(record).split("\n")
+    assert first.isprintable()
+    assert all(each.isprintable() and each.startswith("    ") for each in others)
+
+
+def test_nothing_of_an_archive_stays_when_it_was_not_sent(serve, tmp_path, monkeypatch):
+    folder, temporary = tmp_path / "data/models/mine", tmp_path / "tmp"
+    for each in (folder, temporary):
+        each.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"network" * 1000)
+    MadeModels(folder.parent).add("mine", f"dir:{folder}")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    client = serve()
+    for headers in ({}, {"Range": "bytes=a-b"}, {"Range": "bytes=99999-"}):
+        answer = client.get("/v1/models/mine/archive", headers=headers)
+        assert list(temporary.iterdir()) == []
+        assert answer.headers["content-disposition"] == 'attachment; filename="mine.zip"'
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.read("model.onnx") == b"network" * 1000
 
 
 @pytest.mark.parametrize(

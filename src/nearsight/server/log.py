@@ -2,13 +2,14 @@
 
 import json
 import logging
+import textwrap
 import time
 from contextvars import ContextVar
 from typing import Any
 
 import orjson
 
-from nearsight.text_format import without_passwords
+from nearsight.text_format import printable, without_passwords
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -17,11 +18,22 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class TextFormatter(logging.Formatter):
-    """Writes a record as one line of text."""
+    """Writes a record as one line of text; only a traceback takes more, and these are indented.
+
+    A client chooses what it names: no line of its own may look like one of the service.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         return without_passwords(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
+        """Return the line without a traceback."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in `logging`
+        """Return a traceback."""
+        return textwrap.indent(printable(super().formatException(ei), keep="\n"), "    ")
 
 
 class JsonFormatter(logging.Formatter):

@@ -101,6 +101,17 @@ def test_voyage_reads_errors_as_a_detail(client, body):
     assert set(answer.json()) == {"detail"}
 
 
+@pytest.mark.parametrize("bad", ["not base64", ""])
+def test_an_error_names_the_input_that_is_wrong(client, jpeg, bad):
+    good = f"data:image/jpeg;base64,{bare(jpeg(1))}"
+    inputs = [
+        {"content": [{"type": "image_url", "image_url": {"url": url}}] if url else []} for url in (good, bad)
+    ]
+    message = client.post("/v2/embed", json={"inputs": inputs}).json()["message"]
+    assert client.post("/v1/multimodalembeddings", json={"inputs": inputs}).json() == {"detail": message}
+    assert message.startswith("input 1: ")
+
+
 def test_weaviate(client, jpeg, expected):
     document = client.post("/vectorize", json={"texts": None, "images": [bare(jpeg(1))]}).json()
     np.testing.assert_allclose(document["imageVectors"][0], expected, atol=1e-6)

@@ -64,7 +64,8 @@ def _inputs(body: dict[str, Any]) -> list[Input]:
     if name == "texts":
         return [text_of(value, i) for i, value in enumerate(body["texts"])]
     return [
-        single_input(each.get("content") if isinstance(each, dict) else None)[0] for each in body["inputs"]
+        single_input(each.get("content") if isinstance(each, dict) else None, i)[0]
+        for i, each in enumerate(body["inputs"])
     ]
 
 

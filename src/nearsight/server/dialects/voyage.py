@@ -63,7 +63,7 @@ def _inputs(body: dict[str, Any]) -> list[Input]:
         isinstance(each, dict) and isinstance(each.get("content"), list) for each in inputs
     ):
         raise Problem(400, "inputs must be a list of objects with a list of parts as content")
-    return [single_input([_part(part) for part in each["content"]])[0] for each in inputs]
+    return [single_input([_part(part) for part in each["content"]], i)[0] for i, each in enumerate(inputs)]
 
 
 def _part(part: Any) -> Any:

@@ -166,12 +166,14 @@ def _of_messages(messages: Any) -> tuple[list[Input], str]:
     for message in messages if isinstance(messages, list) else [messages]:
         content = message.get("content") if isinstance(message, dict) else None
         parts += [{"type": "text", "text": content}] if isinstance(content, str) else content or [None]
-    single, warning = single_input(parts)
+    single, warning = single_input(parts, 0)
     return [single], warning
 
 
-def single_input(parts: Any) -> tuple[Input, str]:
+def single_input(parts: Any, position: int) -> tuple[Input, str]:
     """Return the one image or text of a list of parts as OpenAI's chat has it, and a warning.
+
+    An error names the position, among what is to be embedded.
 
     Raises
     ------
@@ -179,20 +181,25 @@ def single_input(parts: Any) -> tuple[Input, str]:
         400: there is neither one image nor one text.
     """
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise Problem(400, "the content must be a text, or a list of parts", param="messages")
+        raise _bad_content(position, "must be a text, or a list of parts")
     images = [
         part["image_url"] for part in parts if part.get("type") == "image_url" and part.get("image_url")
     ]
     texts = [part.get("text") for part in parts if part.get("type") == "text"]
     if len(images) > 1:
-        raise Problem(400, "the content holds several images; it gives one vector", param="messages")
+        raise _bad_content(position, "holds several images; it gives one vector")
     if images:
         url = images[0].get("url") if isinstance(images[0], dict) else images[0]
         ignored = "the text beside the image was ignored: this model takes no instructions" if texts else ""
-        return image_of(url, 0), ignored
+        return image_of(url, position), ignored
     if len(texts) != 1:
-        raise Problem(400, "the content holds neither one image nor one text", param="messages")
-    return text_of(texts[0], 0), ""
+        raise _bad_content(position, "holds neither one image nor one text")
+    return text_of(texts[0], position), ""
+
+
+def _bad_content(position: int, detail: str) -> Problem:
+    errors = [{"index": position, "detail": f"the content {detail}"}]
+    return Problem(400, f"input {position}: the content {detail}", param="messages", errors=errors)
 
 
 def _text_option(value: Any, name: str) -> str | None:

@@ -3,13 +3,12 @@
 import tempfile
 import time
 import zipfile
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
@@ -19,6 +18,7 @@ from nearsight.services.made_models import ALIAS
 router = APIRouter(tags=["models"], dependencies=[requires("embed")])
 Alias = Annotated[str, PathParameter(pattern=f"^{ALIAS}$")]
 _STARTED = int(time.time())
+_CHUNK_BYTES = 2**20
 
 
 @router.get("/v1/models")
@@ -29,28 +29,28 @@ async def list_models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": [facts_of(service, alias) for alias in service.models.sources]}
 
 
-@router.get("/v1/models/{alias}/archive", dependencies=[requires("admin")], response_class=FileResponse)
-async def get_archive(request: Request, alias: Alias) -> FileResponse:
+@router.get("/v1/models/{alias}/archive", dependencies=[requires("admin")], response_class=StreamingResponse)
+async def get_archive(request: Request, alias: Alias) -> StreamingResponse:
     """Return a model that a job trained, as a ZIP file; unpacked, ``dir:FOLDER`` names it for the library."""
     service: Service = request.app.state.service
 
-    def pack() -> Path:
+    def pack() -> IO[bytes]:
         folder = service.made_models.folder(alias)
         if alias not in service.made_models.all() or not folder.is_dir():
             raise _not_made(alias)
-        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for each in sorted(folder.iterdir()):
-                    archive.write(each, each.name)
-            return Path(file.name)
+        # It has no name on disk, so that nothing stays where a client hangs up, or the service is killed.
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the answer closes it
+        with zipfile.ZipFile(file, "w") as archive:
+            for each in sorted(folder.iterdir()):
+                archive.write(each, each.name)
+        return file
 
-    archive = await service.in_thread(pack)
-    return FileResponse(
-        archive,
-        media_type="application/zip",
-        filename=f"{alias}.zip",
-        background=BackgroundTask(archive.unlink),
-    )
+    file = await service.in_write_thread(pack)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{alias}.zip"',
+        "Content-Length": str(file.tell()),
+    }
+    return StreamingResponse(_content(file), media_type="application/zip", headers=headers)
 
 
 @router.delete("/v1/models/{alias}", status_code=204, dependencies=[requires("admin")])
@@ -66,6 +66,13 @@ async def delete_model(request: Request, alias: Alias) -> Response:
 
     await service.in_thread(delete)
     return Response(status_code=204)
+
+
+def _content(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _not_made(alias: str) -> Problem:
