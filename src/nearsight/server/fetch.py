@@ -201,8 +201,8 @@ class _Room:
         self._n_bytes += n_bytes
         if self._n_bytes > self._max_bytes:
             raise _FetchError(
-                f"the images of the request have more than {self._max_bytes / 2**20:g} MB together; send fewer"
-                " in a request"
+                f"the images of the request have more than {self._max_bytes / 2**20:g} MB together; send "
+                "fewer in a request"
             )
 
 

@@ -66,8 +66,8 @@ class RequestThreads:
         Raises
         ------
         Problem
-            429: too many wait. 503: the call takes too long, or earlier ones hold all threads. It may still be
-            carried out.
+            429: too many wait. 503: the call takes too long, or earlier ones hold all threads. It may still
+            be carried out.
         """
         if self._most_waiting is not None and self._calls.qsize() >= self._most_waiting:
             raise Problem(
