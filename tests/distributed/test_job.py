@@ -454,9 +454,7 @@ def test_a_collection_that_is_away_costs_no_unit(
     fake_worker(job)
     committer = Committer(job, Collection.open(job.job.collection))
     (tmp_path / "collection").rename(tmp_path / "unmounted")
-    with pytest.raises(
-        StorageError, match="cannot be added: it is gone; restore it, and run the same"
-    ):
+    with pytest.raises(StorageError, match="cannot be added: it is gone; restore it, and run the same"):
         committer.commit()
     with monkeypatch.context() as patch:
         patch.setattr(Collection, "restore_rows", raising(pa.ArrowInvalid("no such column")))

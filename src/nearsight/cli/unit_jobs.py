@@ -62,11 +62,30 @@ def index_units(
     else:
         facts = unit_jobs.job_facts(folder)
     rate = round(report["images"] / report["seconds"], 1) if report["seconds"] else 0.0
-    run.console.document({"job": folder.uri, **report, "images_per_second": rate, "status": facts})
+    skipped, unchanged = folder.job.skipped or {}, folder.job.unchanged
+    run.console.document(
+        {
+            "job": folder.uri,
+            **report,
+            "images_per_second": rate,
+            "skipped": skipped,
+            "unchanged": unchanged,
+            "status": facts,
+        }
+    )
+    run.report_skipped(skipped)
+    if unchanged:
+        run.console.say(f"{count(unchanged, 'image')} in the collection already, unchanged")
+    if not facts["units"]:
+        run.console.say("There is nothing to embed")
+        return 0
     run.console.say(
         f"{count(report['units'], 'unit')} with {count(report['images'], 'image')}"
         f" in {report['seconds']:.1f} s ({rate:,.0f} per second), {report['failed']:,} failed"
     )
+    n_added = report.get("rows_added", facts.get("rows_added"))
+    if n_added is not None:
+        run.console.say(f"{count(n_added, 'image')} added to {printable(facts['collection'])}")
     say_status(run, facts)
     if share >= facts["units"]:
         run.console.note(_too_few_units(folder, share, n_shares, facts["units"]))
@@ -94,18 +113,31 @@ def say_status(run: Run, facts: Mapping[str, Any]) -> None:
         f"{facts['done']:,} of {count(facts['units'], 'unit')} done, {facts['committed']:,} committed,"
         f" {facts['running']:,} running, {facts['interrupted']:,} interrupted"
     )
-    left = "" if not facts["seconds_left"] else f", {facts['seconds_left'] / 3600:.1f} hours left"
-    run.console.say(
-        f"{count(facts['embedded'], 'image')} embedded, {facts['failed']:,} failed,"
-        f" {facts['images_per_second']:,.0f} per second{left}"
-    )
+    # When nobody works, the rate is that of the past, and no time is left.
+    rate = f", {facts['images_per_second']:,.0f} per second" if facts["running"] else ""
+    left = f", {_duration(facts['seconds_left'])} left" if rate and facts["seconds_left"] else ""
+    run.console.say(f"{count(facts['embedded'], 'image')} embedded, {facts['failed']:,} failed{rate}{left}")
     job = printable(facts["job"])
     if facts["committed"] < facts["done"]:
         run.console.note(f"Add what is done to the collection with: nearsight job {job} --commit")
-    if facts["done"] + facts["running"] < facts["units"]:
-        run.console.note("Nobody works on some units; start the command again that made the job")
+    # Whoever works takes the others' units, too.
+    if facts["done"] < facts["units"] and not facts["running"]:
+        run.console.note("Nobody works on the other units; start the command again that made the job")
     if facts["failed"]:
         run.console.note(f"See the failed images with: nearsight job {job} --failed")
+
+
+def _duration(seconds: float) -> str:
+    """Write how long something takes.
+
+    Examples
+    --------
+    >>> _duration(20), _duration(1000), _duration(100_000)
+    ('1 minute', '17 minutes', '27.8 hours')
+    """
+    if seconds < 3600:
+        return count(max(1, round(seconds / 60)), "minute")
+    return f"{seconds / 3600:,.1f} hours"
 
 
 def say_failed(run: Run, folder: "JobFolder") -> None:

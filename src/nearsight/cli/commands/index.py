@@ -27,7 +27,8 @@ if TYPE_CHECKING:
  "unmatched": {name: rows} and "ambiguous": {name: [path]}, with --metadata}
 With --job:
 {"job": DIR, "units": int, "images": int, "rows": int, "failed": int, "seconds": float,
- "images_per_second": float, "refused": [str], "status": STATUS, as nearsight job DIR prints}""",
+ "images_per_second": float, "refused": [str], "skipped": {ending: int}, "unchanged": int,
+ "status": STATUS, as nearsight job DIR prints}""",
     examples=(
         "nearsight index ~/photos",
         "nearsight index shoes/ --meta season=winter --metadata prices.csv",

@@ -189,7 +189,13 @@ def own(
     elif retry_failed:
         n_images = unit_jobs.retry_failed(folder)
         facts = {"retried": n_images, **unit_jobs.job_facts(folder)}
-        run.console.say(f"{count(n_images, 'image')} will be tried again")
+        run.console.say(
+            f"{count(n_images, 'image')} will be tried again"
+            if n_images
+            else "The images that have failed wait for another attempt already"
+            if facts["failed"]
+            else "No image has failed"
+        )
     facts = facts or unit_jobs.job_facts(folder)
     run.console.document(facts)
     say_status(run, facts)
