@@ -1,12 +1,15 @@
 """Filters in memory: the rows are those that the engine selects, whatever the filter."""
 
+import re
+
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from nearsight.store import parse
+from nearsight.store import Field, Filter, parse
 from nearsight.store.filters.arrow import matching_rows
+from nearsight.store.filters.ast import Like
 from nearsight.store.lance.store import LanceStore
 
 from filter_expressions import EXPRESSIONS, FIELDS, ODD_ROWS, ROWS, SCHEMA, odd_expressions
@@ -43,6 +46,29 @@ def test_the_rows_are_those_of_the_engine(store, rows, expressions):
 @given(rows=ODD_ROWS, expressions=st.lists(odd_expressions(), min_size=20, max_size=20))
 def test_odd_numbers_and_letters_are_those_of_the_engine(store, rows, expressions):
     check(store, rows, expressions)
+
+
+@pytest.mark.parametrize("like", ["%{}%", "{}%", "%{}", "{}", "_{}%"])
+@pytest.mark.parametrize("text", ["\\", "\\photos\\", "\\n", "a\\%", "\\_b", "\\.(x)*", "\\\\"])
+def test_a_backslash_is_a_letter_as_any_other(like, text):
+    paths = [
+        "C:\\photos\\a.jpg",
+        "\\photos\\",
+        "\\n",
+        "\n",
+        "a\\%",
+        "a%",
+        "\\\\host",
+        "\\",
+        "x\\.(x)*\nb",
+        "\\_b",
+    ]
+    parts = [(part in "%_", part) for part in like.replace("{}", "|").replace("|", " | ").split()]
+    parts = [(wild, text if part == "|" else part) for wild, part in parts]
+    table = pa.table({"path": paths})
+    found = matching_rows(Filter(Like(Field("path", pa.string()), tuple(parts), False)), table)
+    regex = "".join({"%": ".*", "_": "."}[part] if wild else re.escape(part) for wild, part in parts)
+    assert found.tolist() == [bool(re.fullmatch(regex, path, re.DOTALL)) for path in paths]
 
 
 def test_a_column_that_is_not_there_is_left_to_the_engine():

@@ -140,8 +140,7 @@ def _compare(leaf: Compare | In | Like | IsTrue, column: pa.Array) -> Mask:
     if isinstance(leaf, IsTrue):
         return _mask(column)
     if isinstance(leaf, Like):
-        pattern = "".join(text if wild else re.sub(r"([\\%_])", r"\\\1", text) for wild, text in leaf.parts)
-        return _mask(pc.match_like(column, pattern, ignore_case=leaf.ignore_case))
+        return _is_like(column, leaf)
     literals: tuple[Any, ...] = leaf.values if isinstance(leaf, In) else (leaf.value,)
     if _is_compared_as_double(leaf.field, literals):
         keys = _ordered(column, merges_zeros=True)
@@ -155,6 +154,20 @@ def _compare(leaf: Compare | In | Like | IsTrue, column: pa.Array) -> Mask:
     if isinstance(leaf, In):
         return _mask(pc.is_in(column, value_set=scalars))
     return _mask(pc.call_function(_TESTS[leaf.op], [column, scalars[0]]))
+
+
+def _is_like(column: pa.Array, leaf: Like) -> Mask:
+    if any("\\" in text for wild, text in leaf.parts if not wild) and not leaf.ignore_case:
+        # Of a pattern that it searches for as a plain text, Arrow takes the escaped backslash for two.
+        wildcards = {"%": ".*", "_": "."}
+        parts = [wildcards[text] if wild else _escaped(text) for wild, text in leaf.parts]
+        return _mask(pc.match_substring_regex(column, f"(?s)^{''.join(parts)}$"))
+    pattern = "".join(text if wild else re.sub(r"([\\%_])", r"\\\1", text) for wild, text in leaf.parts)
+    return _mask(pc.match_like(column, pattern, ignore_case=leaf.ignore_case))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([][\\.+*?()|{}^$])", r"\\\1", text)
 
 
 def _compare_columns(column: pa.Array, leaf: Compare, other: pa.Array, peer: Field) -> Mask:
