@@ -1,6 +1,7 @@
 """Jobs in buckets: the same promises as in a directory, by files that nobody replaces."""
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -137,6 +138,18 @@ def test_two_that_commit_without_a_lock_lose_no_unit(
     other.commit()
     assert committer.commit().again == []
     require_each_once(job, photos)
+
+
+def test_a_folder_that_was_removed_is_told(job, photos: Path, fake_worker, monkeypatch) -> None:
+    put = JobFolder.put_record
+
+    def put_after_removal(folder, record):
+        shutil.rmtree(folder.uri)
+        return put(folder, record)
+
+    monkeypatch.setattr(JobFolder, "put_record", put_after_removal)
+    with pytest.raises(StorageError, match="was removed while the job runs; start the command again"):
+        fake_worker(job)
 
 
 def test_urls_with_options_are_refused() -> None:

@@ -13,7 +13,7 @@ from unit_job_checks import N_COPIES, N_IMAGES, planned, require_each_once
 import nearsight.distributed.worker as worker_module
 from nearsight import Collection
 from nearsight.distributed import Committer, JobFolder, ray, ray_cluster, status
-from nearsight.errors import DeviceError, InvalidParameterError
+from nearsight.errors import DeviceError, InvalidParameterError, StorageError
 
 from fake import FakeBackend
 
@@ -156,3 +156,26 @@ def test_a_table_that_was_replaced_stops_no_actor(
     assert (report.units, len(report.refused), report.rows_added) == (7, 2, N_IMAGES - N_COPIES)
     assert str(table) in report.refused[0]
     assert not job.claims()
+
+
+@pytest.mark.parametrize("n_away", [2, 10**9])
+def test_a_collection_that_is_away_for_a_while_stops_no_actor(
+    job: JobFolder, photos: Path, n_away: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_SECONDS_BETWEEN_COMMITS", 0.0)
+    calls, commit = iter(range(n_away)), Committer.commit
+
+    def away(committer: Committer, **options: Any) -> Any:
+        if next(calls, None) is not None:
+            raise StorageError("the server is away")
+        return commit(committer, **options)
+
+    monkeypatch.setattr(Committer, "commit", away)
+    if n_away == 2:
+        report = drive(job, FakeRay(), monkeypatch)
+        assert (report.units, report.rows_added) == (7, N_IMAGES - N_COPIES)
+        require_each_once(job, photos)
+    else:
+        with pytest.raises(StorageError, match="the server is away"):
+            drive(job, FakeRay(), monkeypatch, patience_s=0.0)
+        assert len(job.records()) < 7

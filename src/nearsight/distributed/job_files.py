@@ -219,6 +219,11 @@ class DirectoryFiles:
         except NearsightError:
             raise
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not self._directory.exists():
+                raise StorageError(
+                    f"{self.uri} was removed while the job runs; start the command again, which makes a new"
+                    " job"
+                ) from error
             raise StorageError(
                 f"{self.uri} cannot be written to: {error.strerror or error}; {remedy(error)}"
             ) from error

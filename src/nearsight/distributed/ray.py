@@ -36,7 +36,7 @@ _SECONDS_PER_LOOK = 2.0
 # How long actors may take to withdraw their claims when the driver ends.
 _SECONDS_TO_WITHDRAW = 5.0
 # How long the cluster may fail to answer, or be without a node that has room, once there were actors: a busy
-# head answers late, and a node that was lost may be replaced.
+# head answers late, and a node that was lost may be replaced. And how long the collection may be away.
 _SECONDS_OF_PATIENCE = 300.0
 # A unit whose actor has died so often is left: the worker itself gives up before that.
 _MAX_ERRORS = 8
@@ -211,6 +211,7 @@ class _Driver:
         self._errors: dict[int, int] = {}
         self._busy: dict[Any, _Actor] = {}
         self._silent_since: float | None = None
+        self._away_since: float | None = None
         self._report = RayReport()
 
     def run(self) -> RayReport:
@@ -245,12 +246,26 @@ class _Driver:
                     self._fill()
                     self._show()
                 if committing is not None and committing.done():
-                    self._report.rows_added += committing.result().rows
+                    self._take_commit(committing)
                     committing, last = None, now
                 if committing is None and now - last >= _SECONDS_BETWEEN_COMMITS:
                     committing = pool.submit(self._commit)
             if committing is not None:
-                self._report.rows_added += committing.result().rows
+                self._take_commit(committing)
+
+    def _take_commit(self, committing: "Future[CommitReport]") -> None:
+        """Count what a commit has added; while the collection is away, rows wait in the job's folder."""
+        try:
+            self._report.rows_added += committing.result().rows
+        except StorageError as error:
+            now = time.monotonic()
+            if self._away_since is None:
+                self._away_since = now
+                _log.warning("waiting for the collection: %s", error)
+            if now - self._away_since > _SECONDS_OF_PATIENCE:
+                raise
+        else:
+            self._away_since = None
 
     def _withdraw(self) -> None:
         """Let the attempts at units in work not count."""

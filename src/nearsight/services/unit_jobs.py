@@ -1,5 +1,6 @@
 """Index with many processes: plan a job, work on its units, add what is done to the collection."""
 
+import logging
 import re
 import signal
 import time
@@ -26,6 +27,8 @@ from nearsight.images.path_encoding import absolute
 from nearsight.progress import bar
 from nearsight.services.collections import open_or_create
 from nearsight.store import shown_uri
+
+_log = logging.getLogger(__name__)
 
 _SHARE = re.compile(r"(\d+)/(\d+)\Z")
 _SECONDS_BETWEEN_COMMITS = 30.0
@@ -184,13 +187,24 @@ def commit(
     """
     committer = Committer(folder, open_target(folder, uri, cache_dir))
     units = rows = 0
-    before = status(folder)
-    with bar("adding images to the collection", before.images, progress=progress) as shown:
+    n_images = status(folder).images
+    n_left = None if n_images is None else n_images - folder.committed().n_images
+    is_told = False
+    with bar("adding images to the collection", n_left, progress=progress) as shown:
         while True:
             report = committer.commit(told=shown.update)
             units, rows = units + report.units, rows + report.rows
             if not until_complete or len(folder.committed().units) == len(folder.units()):
                 break
+            now = status(folder)
+            if not now.running and now.done < now.units and not is_told:
+                _log.warning(
+                    "nobody works on %d of %d units; this waits until the command is started again that made"
+                    " the job",
+                    now.units - now.done,
+                    now.units,
+                )
+            is_told = not now.running
             time.sleep(_SECONDS_BETWEEN_COMMITS)
     committer.maintain()
     return {"units_added": units, "rows_added": rows, **job_facts(folder)}
