@@ -431,6 +431,21 @@ def test_a_machine_without_the_disk_ends_before_it_fails_all(
     require_each_once(job, photos)
 
 
+def test_units_of_nothing_but_bad_images_stop_nobody_who_can_read(tmp_path: Path, fake_worker) -> None:
+    """As of a table of URLs, many of which are of servers that are gone."""
+    (tmp_path / "in").mkdir()
+    for number in range(80):
+        path = tmp_path / "in" / f"{number:02}.png"
+        save(path, number) if number < 20 else path.write_bytes(b"no image")
+    job = planned(tmp_path, [str(tmp_path / "in")], 20)
+    told: list[tuple[str, float, float | None]] = []
+    with told_to(lambda *facts: told.append(facts)):
+        report = fake_worker(job)
+    assert (report.units, report.images, report.failed) == (4, 80, 60)
+    assert told[-1] == ("embedding images", 80, 80)
+    assert not job.claims()
+
+
 def test_lost_rows_are_embedded_again(job: JobFolder, photos: Path, fake_worker) -> None:
     fake_worker(job)
     next(Path(job.uri, "units").glob("*.arrow")).unlink()

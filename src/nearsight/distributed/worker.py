@@ -104,6 +104,7 @@ class Worker:
         self._job = folder.job
         self._share, self._n_shares = share, n_shares
         self._progress = progress
+        self._has_read = False
         backend = load_model(self._job.model, device=device, cache_dir=cache_dir)
         Fingerprint.from_dict(self._job.fingerprint).require_same(
             backend.spec.fingerprint, "the job", "Use the same version of the model on all machines"
@@ -139,7 +140,10 @@ class Worker:
                         units.remove(unit)
                         report.refused.append(str(error))
                         continue
-                    if record is not None:
+                    if record is None:
+                        # Whoever it is that has it, this one looks at it last.
+                        units.append(units.pop(units.index(unit)))
+                    else:
                         report.units += 1
                         report.images += record.n_images
                         report.rows += record.n_rows
@@ -172,19 +176,25 @@ class Worker:
     def embed(self, unit: Unit, claim: Claim, *, told: Told | None = None) -> Record | None:
         """Embed one unit that was claimed; return its record, or None if another process was first.
 
+        Return None, too, if not one of many images can be read, although those of other units were: it waits
+        for another attempt, by this process or one on another machine, which makes them count as failed.
+
         Raises
         ------
         ChangedInputError, UnitInputError
             The images of the unit cannot be listed, or are not those that were planned.
         StorageError
-            The job's folder cannot be written to; or not one of many images can be read on this machine.
+            The job's folder cannot be written to; or not one of many images can be read on this machine, nor
+            was any before.
         """
+        told = told or (lambda n_images, n_failed=0: None)
         if self._folder.record(unit.number) is not None:
             claim.withdraw()
             return None
         try:
             with beating(claim):
-                record = self._embed(unit, claim.attempt, told or (lambda n_images, n_failed=0: None))
+                record = self._embed(unit, claim.attempt, told)
+            self._has_read = self._has_read or record.n_rows > 0
             if not _is_suspicious(record):
                 return record if self._put(record) else None
         except BaseException as error:
@@ -194,6 +204,9 @@ class Worker:
                 return None
             raise
         claim.end()
+        if self._has_read:
+            told(-record.n_images, -len(record.failed))
+            return None
         raise StorageError(
             f"not one of {record.n_images:,} images of unit {unit.number} can be read on {record.host}"
             f" ({record.failed[0].path} {record.failed[0].reason}); check that their disk is mounted"
