@@ -8,7 +8,8 @@ import io
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,6 +24,8 @@ from nearsight.errors import ImageFailure, InvalidParameterError
 PLAN, AGAIN = "plan.parquet", "again-{:03d}.parquet"
 COMMITTED = "committed.json"
 UNITS = "units/"
+
+_N_READERS = 16
 
 _AGAIN = re.compile(r"again-\d+\.parquet\Z")
 _CLAIM = re.compile(r"(\d+)\.claim(\d+)\Z")
@@ -173,6 +176,13 @@ class JobFolder:
         except FileNotFoundError:
             return None
         return Record(**{**facts, "failed": [ImageFailure(**failure) for failure in facts["failed"]]})
+
+    def read_records(self, units: Iterable[int]) -> dict[int, Record]:
+        """Return what became of units, without those that are not done; in a bucket, each is a request."""
+        units = list(units)
+        with ThreadPoolExecutor(_N_READERS, thread_name_prefix="nearsight-records") as pool:
+            records = zip(units, pool.map(self.record, units), strict=True)
+            return {unit: record for unit, record in records if record is not None}
 
     def put_record(self, record: Record) -> bool:
         """Record what became of a unit, unless that is recorded; return whether this record counts."""

@@ -53,10 +53,12 @@ def status(folder: JobFolder) -> JobStatus:
     units, done, committed = folder.units(), folder.records(), folder.committed()
     claims = [claim for unit, claim in folder.claims().items() if unit not in done]
     running = sum(map(Claim.is_alive, claims))
-    records = [record for unit in done - committed.units if (record := folder.record(unit))]
+    records = folder.read_records(done - committed.units).values()
     n_done = committed.n_images + sum(record.n_images for record in records if not record.is_again)
-    has_failures = committed.n_failed or any(record.failed for record in records)
-    n_failed = len(failures(folder)) if has_failures else 0
+    n_failed = committed.n_failed + sum(len(record.failed) for record in records)
+    # Only then an image may have failed more than once, and every record is read.
+    if n_failed and any(unit.is_again for unit in units):
+        n_failed = len(failures(folder))
     rate = _rate(folder)
     waiting = [unit.n_images for unit in units if unit.number not in done and not unit.is_again]
     n_waiting = None if None in waiting else sum(n or 0 for n in waiting)
@@ -84,8 +86,10 @@ def failures(folder: JobFolder, *, waiting: bool = True) -> list[ImageFailure]:
         Whether those count that will be tried again, in a unit that is not done.
     """
     reasons: dict[str, str] = {}
-    for unit in folder.units():
-        record = folder.record(unit.number)
+    units = folder.units()
+    records = folder.read_records(unit.number for unit in units)
+    for unit in units:
+        record = records.get(unit.number)
         if unit.is_again and (record is not None or not waiting):
             for name in names_of(unit, folder.files):
                 reasons.pop(name, None)
@@ -98,7 +102,7 @@ def _rate(folder: JobFolder) -> float:
     """Return the images per second of all processes together."""
     # Ages by the storage's clock, since each record's times are those of the machine that wrote it.
     ages = folder.recent_records(_RATE_S)
-    records = {unit: record for unit in ages if (record := folder.record(unit))}
+    records = folder.read_records(ages)
     if not records:
         return 0.0
     began = max(ages[unit] + record.seconds for unit, record in records.items())
