@@ -1,12 +1,13 @@
 """A store with memory: the conformance suite answered from memory, and how memory follows the store."""
 
 import os
+import shutil
 import threading
 
 import pyarrow as pa
 import pytest
 
-from nearsight.errors import StorageError
+from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.store import parse
 from nearsight.store.lance.store import LanceStore
 from nearsight.store.memory import accelerators, build, cache, plan
@@ -348,3 +349,23 @@ def test_a_store_that_is_removed_while_it_loads_ends_quietly(store, lance, tmp_p
     with pytest.raises(StorageError, match="removed meanwhile"):
         _ = lance.revision
     assert not store.load()
+
+
+def test_a_store_that_was_made_anew_is_not_answered_for_from_memory(tmp_path):
+    def made(first):
+        store = LanceStore.create(tmp_path / "store", SCHEMA)
+        for number in range(2):
+            store.append(rows([f"{first}{number}"]))
+        return store
+
+    made("old")
+    store = MemoryStore(LanceStore.open(tmp_path / "store"), tmp_path / "cache")
+    assert store.load()
+    assert store.search(vectors_of(0), 1)[0][0].id == "old0"
+    shutil.rmtree(tmp_path / "store")
+    # Of the same version.
+    version = made("new").version
+    for read in (lambda: store.search(vectors_of(0), 1), lambda: store.version == version):
+        with pytest.raises(CollectionNotFoundError, match="deleted, and made anew; open it again"):
+            read()
+    assert LanceStore.open(tmp_path / "store").version == version

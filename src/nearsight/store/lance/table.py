@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearsight.errors import StorageError
+from nearsight.errors import CollectionNotFoundError, StorageError
 from nearsight.store.lance import maintenance
 from nearsight.store.lance.errors import retried, translated
 from nearsight.store.lance.manifest_file import VersionFacts, manifest_path
@@ -52,6 +52,8 @@ class SharedTable:
         self.root = directory / f"{table.name}.lance"
         self._versions = self.root / "_versions"
         self._last_version = (0, 0)
+        # The newest version that was seen, and the hash of its manifest.
+        self._last_digest = (0, "")
         #: What errors name.
         self.place: object = directory
         #: Of single rows, where the engine is not needed for them.
@@ -80,9 +82,25 @@ class SharedTable:
                 is_settled = time.time_ns() - changed_ns > _SETTLED_NS
                 self._table.checkout_latest()
                 version = int(self._table.version)
+                self._require_same_table(version)
                 if is_settled:
                     self._last_version = (changed_ns, version)
             yield self._table, version
+
+    def _require_same_table(self, version: int) -> None:
+        """Raise if a version is not what it was: somebody has deleted the table, and made another one."""
+        last, digest = self._last_digest
+        if version < last:
+            return  # another thread is ahead
+        try:
+            found = self._digest(version)
+        except FileNotFoundError:  # a later version came, and this one was deleted
+            return
+        if version == last and found != digest:
+            raise CollectionNotFoundError(
+                f"{self.place}: the collection was deleted, and made anew; open it again"
+            )
+        self._last_digest = (version, found)
 
     @property
     def version(self) -> int:
@@ -107,9 +125,11 @@ class SharedTable:
     def digest(self) -> str:
         """Return a hash of the newest version's manifest, which names files that no other table has."""
         with self.use_at("reading") as (_, version), suppress(FileNotFoundError):
-            path = manifest_path(self._versions, version)
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            return self._digest(version)
         raise StorageError(f"{self._versions} has no version {version}; the store was removed meanwhile")
+
+    def _digest(self, version: int) -> str:
+        return hashlib.sha256(manifest_path(self._versions, version).read_bytes()).hexdigest()[:16]
 
     @property
     def schema(self) -> pa.Schema:
