@@ -147,6 +147,8 @@ def test_vectors_keep_their_length(tmp_path):
         ("qdrant://host?collection=a.b", "must be a name"),
         ("qdrant://?collection=a", "neither a server nor a directory"),
         ("qdrant://host?collection=a&colour=red", "unknown options"),
+        ("qdrant://host:port?collection=a&api_key=secret", "cannot be read; write qdrant://host:6333"),
+        ("qdrant://[host?collection=a", "cannot be read"),
     ],
 )
 def test_incomplete_uris_are_refused(uri, message):

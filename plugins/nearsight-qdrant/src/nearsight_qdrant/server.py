@@ -65,10 +65,15 @@ def parse_address(uri: str) -> Address:
     >>> parse_address("qdrant://localhost:6333?collection=photos").url
     'http://localhost:6333'
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        # Not chained: the error of urllib holds the URI.
+        raise InvalidParameterError(f"this URI of Qdrant cannot be read; write {FORM}") from None
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     collection = options.get("collection", "")
-    where = f"qdrant://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    where = f"qdrant://{parts.hostname or ''}{port}{parts.path}"
     shown = f"{where}?collection={collection}"
     unknown = options.keys() - {"collection", "tls", "api_key"}
     if unknown:
