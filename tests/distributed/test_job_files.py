@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tarfile
 import time
 from collections import Counter
 from itertools import count
@@ -16,6 +17,7 @@ from unit_job_checks import DEADLINE_S, N_COPIES, N_IMAGES, UNIT, planned, requi
 
 from nearsight.collection import Collection
 from nearsight.distributed import Committer, JobFolder, claims, failures, plan_again, status
+from nearsight.distributed import units as units_module
 from nearsight.distributed import worker as worker_module
 from nearsight.distributed.claims import Claim, put_claim
 from nearsight.distributed.job_files import BucketFiles, open_files
@@ -150,6 +152,24 @@ def test_a_folder_that_was_removed_is_told(job, photos: Path, fake_worker, monke
     monkeypatch.setattr(JobFolder, "put_record", put_after_removal)
     with pytest.raises(StorageError, match="was removed while the job runs; start the command again"):
         fake_worker(job)
+
+
+def test_a_server_that_is_away_fails_no_shard(tmp_path: Path, photos: Path, fake_worker, monkeypatch) -> None:
+    url = f"memory://shards{next(_NUMBERS)}/a.tar"
+    with fsspec.open(url, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        tar.add(photos / "001.png", "1.png")
+    job = planned(tmp_path, [url, str(photos / "002.png")])
+
+    def away(url: str) -> None:
+        # As botocore's errors, which are none of the system.
+        raise RuntimeError("no route to host")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(units_module, "url_to_fs", away)
+        report = fake_worker(job)
+    assert (report.rows, report.failed) == (1, 0)
+    assert f"{url}: the images of unit 0 cannot be listed: no route to host" in report.refused[0]
+    assert fake_worker(job).rows == 1
 
 
 def test_urls_with_options_are_refused() -> None:

@@ -31,7 +31,7 @@ from nearsight.distributed.units import (
     texts_of,
     units_bytes,
 )
-from nearsight.errors import ImageError, ImageFailure, InvalidParameterError
+from nearsight.errors import ImageError, ImageFailure, InvalidParameterError, NearsightError
 from nearsight.images import Exclusions, ImageSource, Limits, encode_path, find, no_image_text
 from nearsight.images.glob_patterns import expand
 from nearsight.images.path_encoding import is_shard_name, is_url
@@ -166,7 +166,7 @@ class _Planner:
         for path in self.job.inputs:
             for place in self._expanded(path):
                 if is_shard_name(place):
-                    yield Unit(0, "tar", encode_path(place), 0, 0, None, digest_of_shard(place))
+                    yield Unit(0, "tar", encode_path(place), 0, 0, None, _digest_of_shard(place))
                 elif place.lower().endswith(".parquet"):
                     yield from self._units_of_table(place)
                 else:
@@ -209,7 +209,9 @@ class _Planner:
         source = encode_path(place)
         try:
             file = opened_table(open_source(source, self.folder.files))
-        except (OSError, pa.ArrowException) as error:
+        except NearsightError:
+            raise
+        except Exception as error:  # each driver raises exceptions of its own
             raise InvalidParameterError(
                 f"{place} cannot be read as a Parquet file of paths: {error}"
             ) from error
@@ -256,3 +258,11 @@ class _Listing:
 def _chain(first: list[list[str]], rest: Iterable[list[str]]) -> Iterator[list[str]]:
     yield from first
     yield from rest
+
+
+def _digest_of_shard(place: str) -> str:
+    try:
+        return digest_of_shard(place)
+    except Exception:
+        # Whoever works on the unit finds out why, and records it.
+        return ""

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,6 +18,7 @@ from nearsight.errors import (
     ChangedInputError,
     ImageFailure,
     InvalidParameterError,
+    NearsightError,
     NewerFormatError,
     UnitInputError,
 )
@@ -194,21 +196,18 @@ def digest_of_shard(place: str) -> str:
     Of a file, it is that of its size and its first bytes: machines may have copies of their own, with other
     times. A server tells time and entity tag in its listing.
 
-    Returns
-    -------
-    str
-        Empty if the shard cannot be read: whoever works on the unit records why.
+    Raises
+    ------
+    Exception
+        It cannot be read; each driver raises exceptions of its own.
     """
-    try:
-        if is_url(place):
-            fs, path = url_to_fs(place)
-            stat = remote_stat(fs.info(path))
-            return digest_of([str(stat.size_bytes), str(stat.stamp)])
-        with open(place, "rb") as file:
-            head = file.read(_HEAD_BYTES)
-            return digest_of([str(os.fstat(file.fileno()).st_size), head.hex()])
-    except OSError:
-        return ""
+    if is_url(place):
+        fs, path = url_to_fs(place)
+        stat = remote_stat(fs.info(path))
+        return digest_of([str(stat.size_bytes), str(stat.stamp)])
+    with open(place, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+        return digest_of([str(os.fstat(file.fileno()).st_size), head.hex()])
 
 
 def opened_table(file: Any) -> pq.ParquetFile:
@@ -236,24 +235,24 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
     ChangedInputError
         The shard or the Parquet file is not the one that was planned.
     UnitInputError
-        The Parquet file cannot be read.
+        It cannot be read on this machine.
     """
     source = decode_path(unit.source)
     if unit.kind == "tar":
-        _require_planned(unit, digest_of_shard(source))
+        # What could not be read when the job was planned may fail now, as images do.
+        if unit.digest:
+            with _readable(unit, source):
+                digest = digest_of_shard(source)
+            _require_planned(unit, digest)
         return [source]
-    try:
+    with _readable(unit, source):
         file = opened_table(open_source(unit.source, files))
-        column = name_column(file.schema_arrow, unit.source)
-        names = file.read_row_group(unit.part, columns=[column], use_threads=False)[column]
-    except (OSError, pa.ArrowException) as error:
-        raise UnitInputError(
-            f"{source}: the images of unit {unit.number} cannot be listed: {error}; put the file there, and"
-            " start again"
-        ) from error
-    except (IndexError, InvalidParameterError):
-        # It has fewer rows, or no names any more.
-        names = pa.chunked_array([[]], pa.string())
+        try:
+            column = name_column(file.schema_arrow, unit.source)
+            names = file.read_row_group(unit.part, columns=[column], use_threads=False)[column]
+        except (IndexError, InvalidParameterError):
+            # It has fewer rows, or no names any more.
+            names = pa.chunked_array([[]], pa.string())
     texts = texts_of(names.slice(unit.start, unit.n_images))
     _require_planned(unit, digest_of(texts))
     base = str(Path(source).parent) if _is_users(unit.source) and not is_url(unit.source) else ""
@@ -263,6 +262,20 @@ def names_of(unit: Unit, files: JobFiles) -> list[str]:
         absolute(decode_path(text), base) if text else f"{source}, row {row}{_EMPTY}"
         for row, text in enumerate(texts, first)
     ]
+
+
+@contextmanager
+def _readable(unit: Unit, source: str) -> Iterator[None]:
+    """Say which unit cannot be read on this machine."""
+    try:
+        yield
+    except NearsightError:
+        raise
+    except Exception as error:  # each driver raises exceptions of its own
+        raise UnitInputError(
+            f"{source}: the images of unit {unit.number} cannot be listed: {error}; check that the file"
+            " is there and can be reached, and start again"
+        ) from error
 
 
 def texts_of(names: pa.ChunkedArray) -> list[str | None]:
@@ -276,7 +289,7 @@ def texts_of(names: pa.ChunkedArray) -> list[str | None]:
 
 def _require_planned(unit: Unit, digest: str) -> None:
     """Refuse a unit whose images are other ones: some would be counted twice, and others never."""
-    if unit.digest and digest not in ("", unit.digest):
+    if unit.digest not in ("", digest):
         raise ChangedInputError(
             f"{decode_path(unit.source)} has changed since the job was planned: the images of unit"
             f" {unit.number} are others now, and were not embedded. Put the file back as it was and start"
