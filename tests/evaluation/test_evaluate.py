@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nearsight import Collection, Embedder
-from nearsight.errors import InvalidParameterError, NearsightError
+from nearsight.errors import ImageFailure, InvalidParameterError, NearsightError
 from nearsight.evaluation import (
     Comparison,
     Evaluation,
@@ -18,6 +18,7 @@ from nearsight.evaluation import (
     PairedDifference,
     duplicate_groups,
     evaluate,
+    labeled_folder,
     learned_sentence,
     read_labeled_folder,
 )
@@ -256,3 +257,12 @@ def test_tied_sets_are_all_that_cannot_be_extended(n, data):
     ]
     expected = [members for members in tied if not any(members < other for other in tied)]
     assert sorted(map(sorted, expected)) == sorted(result.tied_sets)
+
+
+def test_too_few_classes_are_refused_with_what_could_not_be_read(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InvalidParameterError, match=r"holds 0 folders of labeled images; two classes"):
+        read_labeled_folder(tmp_path)
+    monkeypatch.setattr(labeled_folder, "find", lambda *_, **__: [ImageFailure("/a/secret", "denied")])
+    with pytest.raises(InvalidParameterError, match=r"images \(1 path cannot be read, such as /a/secret\)"):
+        read_labeled_folder(tmp_path)

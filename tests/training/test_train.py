@@ -1,6 +1,7 @@
 """Training from files to a model that is used by its name."""
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -145,6 +146,17 @@ def test_a_folder_with_something_else_stays_as_it_is(trained, tmp_path):
     with pytest.raises(InvalidParameterError, match="is a file"):
         require_free(tmp_path / "photo.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidParameterError, match=r"file is a file; choose a directory"):
+        require_free(tmp_path / "file" / "sub" / "model")
+    # Whoever runs the tests may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InvalidParameterError, match=f"{tmp_path} is not writable; choose a directory"):
+        require_free(tmp_path / "new" / "model")
+    require_free(tmp_path.parent / "model")
 
 
 def test_a_network_that_computes_something_else_is_not_written(trained, tmp_path):

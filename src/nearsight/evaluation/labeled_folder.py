@@ -8,7 +8,7 @@ from nearsight.analyses.labeled_images import SPLIT_FOLDERS
 from nearsight.errors import ImageFailure, InvalidParameterError
 from nearsight.images import Exclusions, find
 from nearsight.images.path_encoding import absolute
-from nearsight.text_format import nfc
+from nearsight.text_format import count, nfc
 
 #: What folders of images without defects are called.
 GOOD_NAMES = ("good", "normal", "nominal", "ok")
@@ -83,9 +83,10 @@ def read_labeled_folder(directory: Path, exclusions: Exclusions | None = None) -
             splits.append(split)
     counts = Counter(labels)
     if len(counts) < 2 or max(counts.values()) < 2:
+        unread = f" ({count(len(failed), 'path')} cannot be read, such as {failed[0].path})" if failed else ""
         raise InvalidParameterError(
-            f"{directory} holds {len(counts)} folders of labeled images; an evaluation needs two classes or"
-            " more, one folder of images each, perhaps in folders named train and test"
+            f"{directory} holds {count(len(counts), 'folder')} of labeled images{unread}; two classes or more"
+            " of several images each are needed, one folder each, perhaps in folders named train and test"
         )
     return LabeledFolder(paths, labels, splits, failed)
 

@@ -117,18 +117,25 @@ def content_digest(path: str) -> str:
 
 
 def require_free(directory: Path) -> None:
-    """Raise if a folder holds anything but a trained model.
+    """Raise if a folder holds anything but a trained model, or could not be written.
 
     Raises
     ------
     InvalidParameterError
-        It does, or it is a file.
+        It does, or it is a file, or lies below one, or below a folder that may not be written.
     """
     if directory.exists() and not directory.is_dir():
         raise InvalidParameterError(f"{directory} is a file; give the name of a new folder")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / RECORD).is_file():
         raise InvalidParameterError(
             f"{directory} is not empty and holds no trained model; give the name of a new folder"
+        )
+    # Known before a training of hours: the model is written into this folder, or makes those above it.
+    above = next(parent for parent in directory.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InvalidParameterError(
+            f"{directory} cannot be written, because {above} is"
+            f" {'not writable' if above.is_dir() else 'a file'}; choose a directory that you may write to"
         )
 
 
