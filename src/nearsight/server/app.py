@@ -98,6 +98,7 @@ def create_app(service: Service) -> ASGIApp:
     )
     app.state.service = service
     errors.install(app, renderers)
+    app.add_exception_handler(jobs.RepeatedRequest, jobs.answer_repeated)
     for module in (*_ROUTES, *_DIALECTS):
         app.include_router(module.router)
     describe = app.openapi

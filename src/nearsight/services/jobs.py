@@ -119,6 +119,9 @@ class JobTable:
 
         Parameters
         ----------
+        args : mapping
+            ``request``, if it is there, is what a request with the same key is known by: with that of the
+            earlier one, what the others say is no matter.
         idempotency_key : str, optional
             A job of the same key, asked for by the same `key_prefix` within a day, is returned instead.
 
@@ -129,17 +132,14 @@ class JobTable:
         """
         text = json.dumps(args, sort_keys=True)
         with self._transaction() as database:
-            if idempotency_key:
-                row = database.execute(
-                    "SELECT * FROM jobs WHERE idempotency_key = ? AND key_prefix = ? AND created > ?",
-                    (idempotency_key, key_prefix, time.time() - _IDEMPOTENT_S),
-                ).fetchone()
-                if row is not None and (row["kind"], row["args"]) != (kind, text):
+            earlier = _of_idempotency_key(database, key_prefix, idempotency_key)
+            if earlier is not None:
+                is_repeated = "request" in args and earlier.args.get("request") == args["request"]
+                if not is_repeated and (earlier.kind, earlier.args) != (kind, json.loads(text)):
                     raise InvalidParameterError(
                         f"the Idempotency-Key {idempotency_key!r} was used for another job; choose a new one"
                     )
-                if row is not None:
-                    return _job(row), False
+                return earlier, False
             id = secrets.token_hex(8)
             database.execute(
                 "INSERT INTO jobs (id, kind, args, state, created, key_prefix, idempotency_key)"
@@ -147,6 +147,12 @@ class JobTable:
                 (id, kind, text, time.time(), key_prefix, idempotency_key),
             )
             return _job(database.execute("SELECT * FROM jobs WHERE id = ?", (id,)).fetchone()), True
+
+    def repeated(self, request: str, *, key_prefix: str, idempotency_key: str) -> Job | None:
+        """Return the job that the same request made with the same key within a day; see `add`."""
+        with self._transaction() as database:
+            earlier = _of_idempotency_key(database, key_prefix, idempotency_key)
+        return earlier if earlier is not None and earlier.args.get("request") == request else None
 
     def get(self, id: str) -> Job:
         """Return a job.
@@ -275,8 +281,10 @@ class JobTable:
         Raises
         ------
         InvalidParameterError
-            There is no such job, or it waits, runs or is done.
+            There is no such job, it waits, runs or is done, or its collection was deleted.
         """
+        if self.get(id).args.get("is_detached"):
+            raise InvalidParameterError(f"the collection of the job {id} was deleted; start a new job")
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET state = 'queued', is_cancel_requested = 0, ended = NULL, error = NULL, "
@@ -290,6 +298,15 @@ class JobTable:
                 f"the job {id} is {job.state}; only a job that ended early can be resumed"
             )
         return job
+
+    def detach(self, collection: str) -> None:
+        """Note that a collection is deleted: its jobs go on in no other one that gets its name."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET args = json_set(args, '$.is_detached', json('true'))"
+                " WHERE json_extract(args, '$.collection') = ?",
+                (collection,),
+            )
 
     def recover(self) -> None:
         """After a crash of the service: end what still runs, and queue again what may simply go on."""
@@ -330,6 +347,16 @@ class JobTable:
             raise StorageError(f"{self.path} cannot be used: {error}") from error
         with self._database.transaction() as database:
             yield database
+
+
+def _of_idempotency_key(database: sqlite3.Connection, key_prefix: str, key: str | None) -> Job | None:
+    if not key:
+        return None
+    row = database.execute(
+        "SELECT * FROM jobs WHERE idempotency_key = ? AND key_prefix = ? AND created > ?",
+        (key, key_prefix, time.time() - _IDEMPOTENT_S),
+    ).fetchone()
+    return None if row is None else _job(row)
 
 
 def _waits_for(before: "list[sqlite3.Row]", *, is_standing: bool) -> str:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from nearsight.server import jobs
+from nearsight.server.routes import anomaly
 from nearsight.services.keys import KeyStore
 
 ROUTE = "/v1/jobs"
@@ -141,6 +142,38 @@ def test_an_idempotency_key_gives_the_same_job(client):
         "/v1/collections/photos/index", json={"folder": "archive/fails"}, headers={"idempotency-key": "a"}
     )
     assert answer.status_code == 409
+
+
+def test_a_repeated_request_is_answered_as_the_first_also_where_its_job_is_in_the_way(client, monkeypatch):
+    def fit(folder, **headers):
+        body = {"name": "scratches", "folder": f"archive/{folder}"}
+        return client.post("/v1/collections/photos/detectors", json=body, headers=headers)
+
+    first = fit("works", **{"idempotency-key": "a"})
+    ended = wait(client, first.json()["id"], "failed")  # the stand-in can only index
+    monkeypatch.setattr(anomaly.Inspection, "exists", lambda self: True)
+    again = fit("works", **{"idempotency-key": "a"})
+    assert (again.status_code, again.headers["location"]) == (202, first.headers["location"])
+    assert again.json() == ended
+    for answer in (fit("works"), fit("fails", **{"idempotency-key": "a"})):
+        assert answer.status_code == 409
+        assert "there is a detector" in answer.json()["detail"]
+    assert client.delete("/v1/collections/photos").status_code == 204
+    assert fit("works", **{"idempotency-key": "a"}).json()["id"] == ended["id"]
+
+
+def test_a_job_does_not_go_on_in_another_collection_of_the_same_name(client):
+    ids = [index(client, "fails"), index(client, "waits")]
+    wait(client, ids[0], "failed")
+    wait(client, ids[1], "running")
+    assert client.delete("/v1/collections/photos").status_code == 204
+    client.post("/v1/collections", json={"name": "photos"}).raise_for_status()
+    for id, state in zip(ids, ("failed", "cancelled"), strict=True):
+        answer = client.post(f"{ROUTE}/{id}/resume")
+        assert answer.status_code == 409, answer.text
+        assert "was deleted" in answer.json()["detail"]
+        assert client.get(f"{ROUTE}/{id}").json()["state"] == state
+    assert wait(client, index(client, "fails"), "failed")
 
 
 def test_unknown_jobs(client):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
@@ -19,7 +19,7 @@ from nearsight.images.privacy import without_metadata
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
 from nearsight.server.inputs import check_images, read_form
-from nearsight.server.routes.jobs import accepted
+from nearsight.server.routes.jobs import IdempotencyKey, accepted
 from nearsight.server.schemas import SCORED_IMAGES, RequestBody
 from nearsight.server.service import Service
 from nearsight.server.vectors import while_connected
@@ -35,7 +35,6 @@ _SANDBOX = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Con
 
 DetectorName = Annotated[str, Path(pattern=_NAME)]
 ImageId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 
 
 class NewDetector(RequestBody):

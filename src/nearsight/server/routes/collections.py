@@ -113,6 +113,7 @@ async def delete_collection(request: Request, name: str) -> Response:
             409, "a job of this collection has not ended yet; try again", code="busy", retry_after_s=1
         )
     await service.in_thread(catalog.delete, name)
+    await service.in_thread(service.jobs.table.detach, name)
     return Response(status_code=204)
 
 

@@ -1,5 +1,6 @@
 """Jobs: index a folder; look at, follow, cancel and resume any job."""
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -8,11 +9,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from nearsight.errors import InvalidParameterError
 from nearsight.server.auth import requires
 from nearsight.server.errors import Problem
+from nearsight.server.inputs import media_type
 from nearsight.server.schemas import RequestBody
 from nearsight.server.service import Service
 from nearsight.services.jobs import ENDED, Job
@@ -69,12 +71,53 @@ def _facts(service: Service, job: Job) -> dict[str, Any]:
     return facts
 
 
+class RepeatedRequest(Exception):  # noqa: N818 - it is no error
+    """A request that made a job already, which is the answer."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        super().__init__(facts["id"])
+        self.facts = facts
+
+
+async def answer_repeated(request: Request, repeated: Exception) -> Response:
+    """Answer as the first request was answered."""
+    facts = repeated.facts if isinstance(repeated, RepeatedRequest) else {}
+    return JSONResponse(facts, 202, {"Location": f"/v1/jobs/{facts['id']}"})
+
+
+async def _idempotency_key(
+    request: Request, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+) -> str | None:
+    """Return the key of a request; one that made a job already is answered with that.
+
+    Before anything is checked: what the job made may be what the request would now be refused for.
+    """
+    # The parts of a form have another separator each time.
+    if not idempotency_key or media_type(request) == "multipart/form-data":
+        return idempotency_key
+    service: Service = request.app.state.service
+    sent = [request.method, request.url.path, request.url.query, hashlib.sha256(await request.body()).hexdigest()]
+    request.state.digest = hashlib.sha256("\n".join(sent).encode()).hexdigest()
+    prefix = getattr(request.state, "key_prefix", "")
+    job = await service.in_thread(
+        service.jobs.table.repeated, request.state.digest, key_prefix=prefix, idempotency_key=idempotency_key
+    )
+    if job is not None:
+        raise RepeatedRequest(await job_facts(service, job))
+    return idempotency_key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
 async def accepted(
     request: Request, response: Response, kind: str, args: dict[str, Any], idempotency_key: str | None
 ) -> dict[str, Any]:
     """Queue a job, and answer 202 with its place; the same key within a day gives the same job."""
     service: Service = request.app.state.service
     prefix = getattr(request.state, "key_prefix", "")
+    if (digest := getattr(request.state, "digest", None)) is not None:
+        args = {**args, "request": digest}
     try:
         job, _ = await service.jobs.add(kind, args, key_prefix=prefix, idempotency_key=idempotency_key)
     except InvalidParameterError as error:
@@ -82,9 +125,6 @@ async def accepted(
     response.status_code = 202
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return await job_facts(service, job)
-
-
-IdempotencyKey = Annotated[str | None, Header(max_length=200)]
 
 
 def analysis_args(service: Service, name: str, kind: str, body: BaseModel | None = None) -> dict[str, Any]:
