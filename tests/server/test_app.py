@@ -294,24 +294,38 @@ def test_the_first_key_locks_a_service_that_was_open(serve, tmp_path):
     assert client.get("/v1/models").status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/v1/collections", "/v1/session"])
+@pytest.mark.parametrize(
+    ("path", "has_key"),
+    [
+        ("/v1/collections", False),
+        ("/v1/session", False),
+        ("/v1/collections", True),
+        ("/v1/collections/photos/items/delete", True),
+        ("/v1/embeddings", True),
+        ("/v2/embed", True),
+        ("/v1/train", True),
+    ],
+)
 @pytest.mark.parametrize(
     "body",
     [b"content-length: 5000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n40000\r\n" + b" " * 2**17],
 )
-def test_a_large_body_is_not_read_of_somebody_without_a_key(tmp_path, on_loopback, source, path, body):
+def test_a_large_body_is_not_read_of_somebody_who_may_not_send_it(
+    tmp_path, on_loopback, source, path, has_key, body
+):
     """It would be parsed, on the loop that all requests share, before a route asks who sent it."""
-    KeyStore(tmp_path).add("a", ["read"])
+    _, secret = KeyStore(tmp_path).add("a", ["read"])
     settings = ServerSettings(data=str(tmp_path), n_threads=1, read_timeout_s=5)
     service = Service(settings, {"default": source()})
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n".encode()
+    head += f"authorization: Bearer {secret}\r\n".encode() if has_key else b""
     with on_loopback(create_app(service)) as url:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             # The rest of the body never comes.
             connection.sendall(head + body)
             answer = connection.makefile("rb").readline()
-    assert answer.startswith(b"HTTP/1.1 401"), answer
+    assert answer.startswith(b"HTTP/1.1 403" if has_key else b"HTTP/1.1 401"), answer
 
 
 def test_a_cookie_that_is_no_session_is_refused(serve, tmp_path):

@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from nearsight import __version__
 from nearsight.server import errors, schemas
 from nearsight.server.access_log import AccessLog
+from nearsight.server.auth import NeededScopes
 from nearsight.server.dialects import cohere, immich, tei, voyage, weaviate
 from nearsight.server.direct import DirectRoutes
-from nearsight.server.errors import Renderers
+from nearsight.server.errors import Problem, Renderers
 from nearsight.server.head import HeadRequests
 from nearsight.server.limits import BodyLimit
 from nearsight.server.origin import OriginCheck
@@ -99,11 +101,14 @@ def create_app(service: Service) -> ASGIApp:
     app.state.service = service
     errors.install(app, renderers)
     app.add_exception_handler(jobs.RepeatedRequest, jobs.answer_repeated)
-    for module in (*_ROUTES, *_DIALECTS):
-        app.include_router(module.router)
+    routers = [module.router for module in (*_ROUTES, *_DIALECTS)]
+    for router in routers:
+        app.include_router(router)
+    scopes = NeededScopes(route for router in routers for route in router.routes)
     describe = app.openapi
     app.openapi = lambda: schemas.describe_names(describe())  # type: ignore[method-assign]  # FastAPI's way
-    return layered(DirectRoutes(app, (embeddings.router, search.router), renderers), service, renderers)
+    direct = DirectRoutes(app, (embeddings.router, search.router), renderers)
+    return layered(direct, service, renderers, scopes)
 
 
 def create_immich_app(service: Service) -> ASGIApp:
@@ -119,21 +124,29 @@ def create_immich_app(service: Service) -> ASGIApp:
     renderers = Renderers(public=service.public)
     app = immich.AddressCheck(immich.create_app(service), renderers, service.settings.immich_allow)
     # Immich calls by whatever name its settings hold; there is nothing to read here.
-    return layered(app, service, renderers, any_host=True)
+    return layered(app, service, renderers)
 
 
-def layered(app: ASGIApp, service: Service, renderers: Renderers, *, any_host: bool = False) -> ASGIApp:
-    """Wrap an application: limits innermost, then hosts and origins, then the log."""
+def layered(
+    app: ASGIApp, service: Service, renderers: Renderers, scopes: NeededScopes | None = None
+) -> ASGIApp:
+    """Wrap an application: limits innermost, then hosts and origins, then the log.
+
+    Without `scopes`, any host may call it, and no key is needed.
+    """
     settings = service.settings
+
+    def refusal(request: HTTPConnection) -> Problem | None:
+        return None if scopes is None else service.gate.refusal(request, scopes(request))
+
     limited = BodyLimit(
         HeadRequests(app),
         renderers,
         max_bytes=settings.max_request_mb * _MB,
         timeout_s=settings.read_timeout_s,
-        # What any host may call has no keys.
-        refuse_anonymous=None if any_host else service.gate.refusal,
+        refuse_unadmitted=refusal,
     )
-    names = None if any_host else [settings.host, *settings.allowed_host]
+    names = None if scopes is None else [settings.host, *settings.allowed_host]
     checked = OriginCheck(limited, renderers, names)
     logged = AccessLog(checked, renderers, service.metrics.observe_request)
     return Traces(logged, settings.otlp_endpoint) if settings.otlp_endpoint else logged

@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import Depends
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
+from starlette.routing import Match
 
 from nearsight.server.errors import Problem
 from nearsight.server.limits import RateLimit
@@ -75,20 +77,19 @@ class Gate:
         key = self._key_of(request)
         request.state.key_prefix = key.prefix
         self._rate.take(key.prefix)
-        if not key.allows(scope):
-            raise Problem(
-                403,
-                f"this key has the scopes {', '.join(key.scopes)}; this needs {scope} "
-                f"(nearsight keys add NAME --scope {scope} makes a key that has it)",
-                code="insufficient_scope",
-            )
+        _require_scope(key, scope)
         return key
 
-    def refusal(self, request: HTTPConnection) -> Problem | None:
-        """Return why a request is of somebody without a valid key; None if it is not, or none is needed."""
+    def refusal(self, request: HTTPConnection, scopes: Iterable[str] = ()) -> Problem | None:
+        """Return why somebody may not send a request: for want of a valid key, or of one that has the scopes.
+
+        None where he may, or no key is needed.
+        """
         try:
             if not self.is_open:
-                self._key_of(request)
+                key = self._key_of(request)
+                for scope in scopes:
+                    _require_scope(key, scope)
         except Problem as problem:
             return problem
         return None
@@ -151,6 +152,26 @@ def requires(scope: str) -> Any:
     return Depends(Admission(scope))
 
 
+def scopes_of(route: APIRoute) -> list[str]:
+    """Return the scopes that a route needs."""
+    dependencies = [each.dependency for each in route.dependencies]
+    return [each.scope for each in dependencies if isinstance(each, Admission)]
+
+
+class NeededScopes:
+    """The scopes that requests need, by their paths, before anything else of a request is looked at."""
+
+    def __init__(self, routes: Iterable[object]) -> None:
+        self._routes = [(each, scopes_of(each)) for each in routes if isinstance(each, APIRoute)]
+
+    def __call__(self, request: HTTPConnection) -> list[str]:
+        """Return the scopes; none where there is no such route."""
+        for route, scopes in self._routes:
+            if route.matches(request.scope)[0] == Match.FULL:
+                return scopes
+        return []
+
+
 def secret_of(request: HTTPConnection) -> str:
     """Return the key that a request carries: as bearer token, ``X-API-Key``, or password."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
@@ -162,6 +183,16 @@ def secret_of(request: HTTPConnection) -> str:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return request.headers.get("x-api-key", "")
+
+
+def _require_scope(key: ApiKey, scope: str) -> None:
+    if not key.allows(scope):
+        raise Problem(
+            403,
+            f"this key has the scopes {', '.join(key.scopes)}; this needs {scope} "
+            f"(nearsight keys add NAME --scope {scope} makes a key that has it)",
+            code="insufficient_scope",
+        )
 
 
 def _signed(key: ApiKey, expiry: int) -> str:

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from nearsight.server.auth import Admission
+from nearsight.server.auth import scopes_of
 from nearsight.server.errors import Renderers
 from nearsight.server.request_threads import note_collection
 from nearsight.server.service import Service
@@ -70,7 +70,7 @@ def _scope_of(route: APIRoute) -> str:
     """Return the scope of the keys that a route admits."""
     parameters = inspect.signature(route.endpoint).parameters.values()
     plain = all(each.annotation in (str, Request) for each in parameters)
-    [admission] = [each.dependency for each in route.dependencies]
-    if not plain or not isinstance(admission, Admission):
+    scopes = scopes_of(route)
+    if not plain or len(scopes) != len(route.dependencies) or len(scopes) != 1:
         raise TypeError(f"{route.path} needs the framework")
-    return admission.scope
+    return scopes[0]

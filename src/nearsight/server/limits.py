@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nearsight.server.errors import Problem, Renderers
 
 _MB = 2**20
-# What anybody may send: a key, or a request that is refused for want of one.
-_ANONYMOUS_BYTES = 2**16
+# What anybody may send: a key, or a request that is refused for want of one that allows it.
+_UNADMITTED_BYTES = 2**16
 
 
 class BodyLimit:
@@ -27,9 +27,9 @@ class BodyLimit:
     max_bytes : int
     timeout_s : float
         From the first read to the last.
-    refuse_anonymous : callable, optional
-        Returns why somebody may not send much; None if he may. A route asks for a key only when the body has
-        been read and parsed, and in memory, JSON can be thirty times as large.
+    refuse_unadmitted : callable
+        Returns why somebody may not send much; None if he may. A route asks for a key and its scope only when
+        the body has been read and parsed, and in memory, JSON can be thirty times as large.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class BodyLimit:
         *,
         max_bytes: int,
         timeout_s: float,
-        refuse_anonymous: Callable[[HTTPConnection], Problem | None] | None = None,
+        refuse_unadmitted: Callable[[HTTPConnection], Problem | None],
     ) -> None:
         self.app = app
         self._renderers = renderers
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._refuse_anonymous = refuse_anonymous
+        self._refuse_unadmitted = refuse_unadmitted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -58,7 +58,7 @@ class BodyLimit:
             await self._refuse(problem, scope, receive, send)
             return
         n_bytes, deadline, is_done, has_begun = 0, 0.0, False, False
-        is_known = n_expected > _ANONYMOUS_BYTES
+        is_known = n_expected > _UNADMITTED_BYTES
         refusal: Problem | None = None
 
         async def receive_limited() -> Message:
@@ -73,7 +73,7 @@ class BodyLimit:
                 raise refusal from None
             n_bytes += len(message.get("body", b""))
             is_done = message["type"] != "http.request" or not message.get("more_body", False)
-            if n_bytes > self._max_bytes or (n_bytes > _ANONYMOUS_BYTES and not is_known):
+            if n_bytes > self._max_bytes or (n_bytes > _UNADMITTED_BYTES and not is_known):
                 refusal = self._refusal(scope, n_bytes)
                 is_known = True
                 if refusal is not None:
@@ -97,8 +97,8 @@ class BodyLimit:
 
     def _refusal(self, scope: Scope, n_bytes: int) -> Problem | None:
         """Return why a body of so many bytes is refused."""
-        if self._refuse_anonymous is not None and n_bytes > _ANONYMOUS_BYTES:
-            problem = self._refuse_anonymous(HTTPConnection(scope))
+        if n_bytes > _UNADMITTED_BYTES:
+            problem = self._refuse_unadmitted(HTTPConnection(scope))
             if problem is not None:
                 problem.headers["Connection"] = "close"
                 return problem
