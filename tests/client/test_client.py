@@ -194,7 +194,11 @@ def test_images_are_added_changed_and_removed(client, jpeg, tmp_path):
     assert item.metadata == {"stars": 3.0}
     assert collection.update_metadata(item.id, {"stars": None}) == 1
     assert collection.undo_metadata() == {"change": 1, "changed": 1, "kept": 0}
-    assert collection.change_metadata({"stars": 1.0}, where="stars = 3") == {"changed": 1, "change": 1}
+    assert collection.change_metadata({"stars": 1.0}, where="stars = 3") == {"changed": 1, "change": 2}
+    # A key that was taken from all images is still one, as in the library.
+    collection.update_metadata(item.id, {"shelf": "a"})
+    collection.update_metadata(item.id, {"shelf": None})
+    assert collection.metadata_types()["shelf"] == "string"
     assert collection.remove([item.id]) == 1
     with pytest.raises(ImageError, match="bad"):
         collection.add(str(tmp_path / "bad.jpg"), on_error="raise")

@@ -121,8 +121,8 @@ def info(collection: Named) -> Operation[dict[str, Any]]:
 
 
 def metadata_types(collection: Named) -> Operation[dict[str, str]]:
-    """Return the keys of the metadata, and the type of each: "string", "double" or "bool"."""
-    types: dict[str, str] = (yield from info(collection))["metadata"]
+    """Return the keys that metadata has or had, and the type of each: "string", "double" or "bool"."""
+    types: dict[str, str] = (yield from info(collection))["metadata_types"]
     return types
 
 
@@ -146,7 +146,7 @@ def to_arrow(
 ) -> Operation[pa.Table]:
     """Return columns of the images as one table, in the order they came in; see `Collection.to_arrow`."""
     facts = yield from info(collection)
-    keys = facts["metadata"]
+    keys = facts["metadata_types"]
     metadata = [pa.field(schema.PREFIX + key, pa.type_for_alias(keys[key])) for key in keys]
     stored = pa.schema([*schema.schema(facts["dim"]), *metadata])
     named = schema.table_columns(columns, stored, keys)

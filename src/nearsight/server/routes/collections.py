@@ -75,6 +75,7 @@ async def get_collection(request: Request, name: str) -> dict[str, Any]:
         return {
             **_summary(name, collection),
             **{key: info[key] for key in kept},
+            "metadata_types": collection.metadata_types(),
             "roots": list(service.catalog.roots),
         }
 
