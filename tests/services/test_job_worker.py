@@ -37,6 +37,16 @@ def test_a_folder_is_indexed_with_progress(collection, photos, monkeypatch):
     assert lines[-1]["result"]["unchanged"] == 6
 
 
+def test_a_folder_without_images_is_refused_as_on_the_command_line(collection, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").write_text("no image")
+    args = {"directory": str(collection), "folder": str(tmp_path / "empty")}
+    code, lines = run("index", args, monkeypatch)
+    assert code == 1
+    assert lines[-1]["error_type"] == "InvalidParameterError"
+    assert lines[-1]["error"].startswith(f"there is no image in {tmp_path / 'empty'}")
+
+
 def test_an_error_is_told(tmp_path, monkeypatch):
     code, [line] = run("index", {"directory": str(tmp_path / "none"), "folder": "x"}, monkeypatch)
     assert (code, line["error_type"]) == (1, "CollectionNotFoundError")

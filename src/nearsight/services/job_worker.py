@@ -26,17 +26,21 @@ _MAX_LISTED = 1000
 
 def index(args: Mapping[str, Any]) -> dict[str, Any]:
     """Add a folder to a collection; what is there already costs a look at each file."""
+    from nearsight import images
     from nearsight.collection import Collection
 
     collection = Collection.open(
         args["directory"], device=args.get("device", "auto"), cache_dir=_path(args.get("cache_dir"))
     )
+    exclude, include_hidden = args.get("exclude") or (), bool(args.get("include_hidden"))
+    exclusions = images.Exclusions(exclude, include_hidden=include_hidden)
+    images.require_any([args["folder"]], exclusions=exclusions)
     report = collection.add(
         args["folder"],
         metadata=args.get("metadata"),
         prune=bool(args.get("prune")),
-        exclude=args.get("exclude") or (),
-        include_hidden=bool(args.get("include_hidden")),
+        exclude=exclude,
+        include_hidden=include_hidden,
         n_threads=args.get("n_threads"),
     )
     facts = report.to_dict()
