@@ -201,6 +201,17 @@ def test_zoom_keeps_the_place_under_the_mouse(parts):
     assert parts.evaluate("() => map.toData(200, 150)") == pytest.approx(before, abs=1e-3)
 
 
+def test_the_view_stays_where_images_only_leave_and_shows_a_new_map_whole(parts):
+    parts.evaluate(SHOW, [100])
+    parts.evaluate("() => map.zoomAt(4, 200, 150)")
+    before = parts.evaluate("() => map.toData(200, 150)")
+    parts.evaluate("() => map.setPoints(map.x.slice(0, 60), map.y.slice(0, 60), map.ids.slice(0, 60))")
+    assert parts.evaluate("() => map.zoom") == 4
+    assert parts.evaluate("() => map.toData(200, 150)") == before
+    parts.evaluate("() => map.setPoints(map.y.slice(), map.x.slice(), map.ids)")
+    assert parts.evaluate("() => map.zoom") == 1
+
+
 def test_names_do_not_lie_on_each_other(parts):
     parts.evaluate(SHOW, [100])
     visible = parts.evaluate(

@@ -96,7 +96,12 @@ async def _idempotency_key(
     if not idempotency_key or media_type(request) == "multipart/form-data":
         return idempotency_key
     service: Service = request.app.state.service
-    sent = [request.method, request.url.path, request.url.query, hashlib.sha256(await request.body()).hexdigest()]
+    sent = [
+        request.method,
+        request.url.path,
+        request.url.query,
+        hashlib.sha256(await request.body()).hexdigest(),
+    ]
     request.state.digest = hashlib.sha256("\n".join(sent).encode()).hexdigest()
     prefix = getattr(request.state, "key_prefix", "")
     job = await service.in_thread(

@@ -56,12 +56,14 @@ export class MapView {
 
   /** @param {Float32Array} x @param {Float32Array} y @param {string[]} ids */
   setPoints(x, y, ids) {
+    // Where images have only left, who has looked closer goes on looking there.
+    const stays = ids.length > 0 && ids.every((id, point) => this.x?.[this.indexOf.get(id)] === x[point]);
     Object.assign(this, { x, y, ids });
     this.indexOf = new Map(ids.map((id, point) => [id, point]));
     this.buckets = new Buckets(x, y);
     this.hidden = new Uint8Array(x.length);
     this.layer.setPoints(x, y);
-    this.fit();
+    if (!stays) this.fit();
     this.restate();
   }
 
