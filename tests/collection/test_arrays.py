@@ -60,3 +60,9 @@ def test_a_sample_of_what_matches(collection):
 def test_a_sample_of_nothing_is_refused(collection):
     with pytest.raises(InvalidParameterError, match="n is 0"):
         sample_vectors(collection, 0)
+
+
+@pytest.mark.parametrize("seed", ["0", -1, np.random.default_rng()])
+def test_a_seed_that_is_none_is_refused_by_name(collection, seed):
+    with pytest.raises(InvalidParameterError, match="random_state is .*must be .*at least 0"):
+        sample_vectors(collection, 3, random_state=seed)

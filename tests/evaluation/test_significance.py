@@ -139,3 +139,9 @@ def test_the_area_is_that_of_scikit_learn_with_ties_and_covers_the_truth(few_dra
         drawn = auroc(rng.standard_normal(80) + labels, labels, np.arange(80))
         covered += drawn.low <= 0.7602 <= drawn.high
     assert 0.88 <= covered / 150 <= 0.99
+
+
+@pytest.mark.parametrize("seed", ["0", -1, np.random.default_rng()])
+def test_a_seed_that_is_none_is_refused_by_name(seed):
+    with pytest.raises(InvalidParameterError, match="random_state is .*must be .*at least 0"):
+        significance.estimate(np.ones(4), np.arange(4), random_state=seed)

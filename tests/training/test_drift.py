@@ -83,3 +83,11 @@ def test_too_few_images_are_refused():
             InvalidParameterError, match=r"99 known and 400 new images.* Take fewer images as new"
         ):
             test(mixed(99, 1), mixed(400, 2))
+
+
+@pytest.mark.parametrize("seed", ["0", -1, np.random.default_rng()])
+def test_a_seed_that_is_none_is_refused_by_name(seed):
+    X = np.zeros((100, 24), np.float32)
+    for compare in (unknown_kinds, changed_mix):
+        with pytest.raises(InvalidParameterError, match="random_state is .*must be .*at least 0"):
+            compare(X, X, random_state=seed)

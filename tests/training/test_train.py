@@ -308,6 +308,13 @@ def test_too_few_images_are_refused(small_network, stripes, tmp_path):
         train(folder, groups_of(folder), model=small_network, n_views=0)
 
 
+@pytest.mark.parametrize("seed", ["0", -1, np.random.default_rng()])
+def test_a_seed_that_is_none_is_refused_before_anything_is_embedded(small_network, stripes, seed):
+    folder = read_labeled_folder(stripes)
+    with pytest.raises(InvalidParameterError, match="random_state is .*must be .*at least 0"):
+        train(folder, groups_of(folder), model=small_network, random_state=seed)
+
+
 def test_pairs_leave_out_whole_things(small_network, stripes):
     folder = read_labeled_folder(stripes)
     # Two images of one class are a thing; of those of a class, none is told apart from the others.

@@ -101,9 +101,10 @@ def sample_vectors(
     Raises
     ------
     InvalidParameterError
-        `n` is less than 1.
+        `n` is less than 1, or `random_state` is no whole number of at least 0.
     """
     require_whole("n", n)
+    require_whole("random_state", random_state, least=0)
     rng = np.random.default_rng(random_state)
     total = collection.count(where)
     sampled = np.sort(rng.choice(total, min(n, total), replace=False))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
+from nearsight.parameters import require_whole
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -221,6 +222,7 @@ def _by_group(values: Floats, groups: Ints) -> tuple[NDArray[np.float64], NDArra
 
 def _bootstrap(sums: Floats, counts: Floats, random_state: int) -> NDArray[np.float64]:
     """Return the means, (n_draws, m), of each draw of as many groups, with replacement."""
+    require_whole("random_state", random_state, least=0)
     rng, n = np.random.default_rng(random_state), len(counts)
     columns, means = np.vstack([sums, counts]).T.copy(), []
     for start in range(0, N_DRAWS, _BLOCK):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearsight.errors import InvalidParameterError
 from nearsight.estimators.neighbors import nearest_neighbors, unit_length
+from nearsight.parameters import require_whole
 
 Floats = NDArray[np.floating]
 
@@ -86,6 +87,7 @@ def unknown_kinds(known: Floats, new: Floats, *, random_state: int = 0) -> Unkno
     from scipy.stats import fisher_exact
 
     _require_enough(known, new)
+    require_whole("random_state", random_state, least=0)
     order = np.random.default_rng(random_state).permutation(len(known))
     reference, held_out = (unit_length(known[half]) for half in np.array_split(order, 2))
     usual = _distances(held_out, reference)
@@ -121,6 +123,7 @@ def changed_mix(known: Floats, new: Floats, *, random_state: int = 0) -> Changed
     Takes 8 (n + m)² bytes of memory.
     """
     _require_enough(known, new)
+    require_whole("random_state", random_state, least=0)
     rng = np.random.default_rng(random_state)
     X = unit_length(np.concatenate([known, new]).astype(np.float32))
     centered = X - X.mean(axis=0)

@@ -136,6 +136,7 @@ def train(
     The feature maps of ``last`` take 19 kB of disk per image and view, the images of ``all`` about 400 kB.
     """
     entry = find_model(model)
+    require_whole("random_state", random_state, least=0)
     _require_valid(folder, entry, depth, loss, n_views, known_only)
     started = time.perf_counter()
     n_map_views = n_views or DEFAULT_VIEWS

@@ -318,3 +318,9 @@ def test_a_state_that_does_not_fit_is_refused():
         Recommender.from_state(facts, {**arrays, "related.indices": arrays["related.indices"] + 40})
     with pytest.raises(KeyError):
         Recommender.from_state(facts, {"X": arrays["X"], "baskets.data": arrays["baskets.data"]})
+
+
+@pytest.mark.parametrize("seed", ["0", -1, np.random.default_rng()])
+def test_a_seed_that_is_none_is_refused_by_name(seed):
+    with pytest.raises(InvalidParameterError, match="random_state is .*must be .*at least 0"):
+        Recommender(random_state=seed).fit(np.eye(4))

@@ -174,6 +174,7 @@ class Recommender(BaseEstimator):
         """
         for name in ("n_related", "n_neighbors", "n_examples"):
             require_whole(name, getattr(self, name))
+        require_whole("random_state", self.random_state, least=0)
         self.X_ = unit_length(validate_data(self, X, dtype=np.float32), copy=False)
         self.baskets_: sparse.csr_matrix | None = None
         self.blends_: dict[str, Blend] | None = None
