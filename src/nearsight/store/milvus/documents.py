@@ -84,6 +84,11 @@ class MilvusDocuments:
             self._server.delete(_TABLE, among([key]))
             self._delete_parts(key, but=set())
 
+    def seal(self, *, patiently: bool) -> None:
+        """Have the server seal all documents; see `Server.flush`."""
+        if self._has_table():
+            self._server.flush(_TABLE, patiently=patiently)
+
     def _has_table(self) -> bool:
         self._is_there = self._is_there or self._server.has(_TABLE)
         return self._is_there

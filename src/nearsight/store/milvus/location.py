@@ -68,6 +68,10 @@ class MilvusLocation:
         """Delete a document; see Location."""
         self._documents.delete(name)
 
+    def seal_documents(self, *, patiently: bool) -> None:
+        """Have the server seal the documents of all collections."""
+        self._documents.seal(patiently=patiently)
+
     def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of whoever writes on this machine; see Location."""
         # The same object for whoever names this collection; each thread has a turn of its own.

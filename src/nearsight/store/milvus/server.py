@@ -330,17 +330,18 @@ class Server:
             n_looks += 1
         return True
 
-    def flush(self, table: str) -> None:
-        """Seal what was written, so that it is indexed; a server refuses to do so often."""
+    def flush(self, table: str, *, patiently: bool = True) -> bool:
+        """Seal what was written to a table; whether the server did, which refuses to do so often."""
         with self._translated() as client:
-            for pause in (*_PAUSES_S, None):
+            for pause in (*(_PAUSES_S if patiently else ()), None):
                 try:
                     client.flush(table)
-                    return
+                    return True
                 except MilvusException as error:  # noqa: PERF203 - a few times, with pauses between
-                    if "rate" not in str(error).lower() or pause is None:
+                    if "rate" not in str(error).lower() or (patiently and pause is None):
                         raise
-                    time.sleep(pause)
+                    time.sleep(pause or 0.0)
+        return False
 
 
 def _patiently(call: Callable[[], T]) -> T:

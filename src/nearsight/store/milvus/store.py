@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _NO_VECTOR = [1.0, 0.0]
 # After so many rows that were written anew, they are sealed.
 _MAX_UNSEALED = 20_000
+# So long after rows were sealed, few more wait for others: each call seals a part of its own.
+_SECONDS_BETWEEN_SEALS = 30.0
 #: Of its JSON, with room for the mark.
 MAX_ROW_BYTES = MAX_TEXT_BYTES - 35
 
@@ -72,6 +75,7 @@ class MilvusStore:
         self._table = address.table(name)
         self._binary = binary_table(self._table)
         self._has_binary = False
+        self._sealed_at: float | None = None
         self._writing = threading.RLock()
         self._search = MilvusSearch(server, self._table, self._read_entry)
 
@@ -371,9 +375,12 @@ class MilvusStore:
     # --- maintenance --------------------------------------------------------------------------
 
     def maintain(self) -> None:
-        """Have the server index what was written, if there is much; see VectorStore."""
+        """Have the server seal what was written, now and then, and index it if there is much; see VectorStore."""
         if self._read_entry().n_unsealed >= ROUGH_ROWS:
             self.optimize()
+        elif self._sealed_at is None or time.monotonic() - self._sealed_at > _SECONDS_BETWEEN_SEALS:
+            with self._location.lock(), self._writing:
+                self._seal(patiently=False)
 
     def optimize(self) -> None:
         """Have the server seal and index what was written last, and wait for it; see VectorStore.
@@ -381,25 +388,34 @@ class MilvusStore:
         An index that takes more than ten minutes is left to the server.
         """
         with self._location.lock(), self._writing:
-            flushed = self._seal()
-        if flushed.n_indexed == flushed.n_flushes or not self._server.wait_for_index(self._table):
+            sealed = self._seal()
+        if sealed.n_indexed == sealed.n_flushes or not self._server.wait_for_index(self._table):
             return
         with self._location.lock(), self._writing:
             entry = self._read_entry()
-            if (entry.incarnation, entry.n_flushes) == (flushed.incarnation, flushed.n_flushes):
+            if (entry.incarnation, entry.n_flushes) == (sealed.incarnation, sealed.n_flushes):
                 self._write_entry(replace(entry, n_indexed=entry.n_flushes, is_marked=True))
 
-    def _seal(self) -> StoreEntry:
-        """Have the server seal all rows, which begins to index them; the caller holds the lock of writers."""
+    def _seal(self, *, patiently: bool = True) -> StoreEntry:
+        """Have the server seal all that was written; the caller holds the lock of writers.
+
+        So rows begin to be indexed, and outlive whatever happens to the server's log of what is not sealed.
+        Unless `patiently`, a server that refuses to do so that often is let be.
+        """
         entry = self._read_entry()
-        if not entry.n_unsealed:
-            return entry
-        self._server.flush(self._table)
-        n_flushes, n_indexed = entry.n_flushes + 1, entry.n_indexed
-        if entry.n_unsealed < ROUGH_ROWS and n_indexed == entry.n_flushes:
-            # So few are compared one by one until they are indexed.
-            n_indexed = n_flushes
-        return self._write_entry(replace(entry, n_unsealed=0, n_flushes=n_flushes, n_indexed=n_indexed))
+        if entry.n_unsealed:
+            if self._find_binary():
+                self._server.flush(self._binary, patiently=patiently)
+            if not self._server.flush(self._table, patiently=patiently):
+                return entry
+            n_flushes, n_indexed = entry.n_flushes + 1, entry.n_indexed
+            if entry.n_unsealed < ROUGH_ROWS and n_indexed == entry.n_flushes:
+                # So few are compared one by one until they are indexed.
+                n_indexed = n_flushes
+            entry = self._write_entry(replace(entry, n_unsealed=0, n_flushes=n_flushes, n_indexed=n_indexed))
+        self._location.seal_documents(patiently=patiently)
+        self._sealed_at = time.monotonic()
+        return entry
 
 
 def reasons_against(rows: Sequence[dict[str, Any]], binary: Sequence[dict[str, Any]]) -> dict[str, str]:
