@@ -375,7 +375,7 @@ class MilvusStore:
     # --- maintenance --------------------------------------------------------------------------
 
     def maintain(self) -> None:
-        """Have the server seal what was written, now and then, and index it if there is much; see VectorStore."""
+        """Have the server seal what was written, and index it if there is much; see VectorStore."""
         if self._read_entry().n_unsealed >= ROUGH_ROWS:
             self.optimize()
         elif self._sealed_at is None or time.monotonic() - self._sealed_at > _SECONDS_BETWEEN_SEALS:
