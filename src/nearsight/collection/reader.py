@@ -378,13 +378,17 @@ class CollectionReader:
 
     def _require_of_own_model(self, fingerprint: Fingerprint) -> None:
         """Refuse what the collection's model has become, if it computes other vectors by now."""
-        if fingerprint != self.fingerprint:
-            raise FingerprintMismatchError(
-                f"{self.model_name} computes other vectors ({fingerprint.digest}) than {self.uri} holds"
-                f" ({self.fingerprint.digest}): the model was replaced since. Bring the earlier one back, or"
-                f" embed the images again: nearsight upgrade -c {shlex.quote(self.uri)} --to"
-                f" {shlex.quote(self.model_name)}"
-            )
+        differences = self.fingerprint.differences(fingerprint)
+        if not any(difference.startswith("weights_sha256") for difference in differences):
+            # The same model, on another device or with other settings.
+            self._require(fingerprint)
+            return
+        raise FingerprintMismatchError(
+            f"{self.model_name} computes other vectors ({fingerprint.digest}) than {self.uri} holds"
+            f" ({self.fingerprint.digest}): the model was replaced since, and has another weights_sha256."
+            " Bring the earlier one back, or embed the images again: nearsight upgrade"
+            f" -c {shlex.quote(self.uri)} --to {shlex.quote(self.model_name)}"
+        )
 
 
 def _decode(fingerprint: Fingerprint) -> str:

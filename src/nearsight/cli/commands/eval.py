@@ -165,7 +165,7 @@ def _is_truncatable(name: str) -> bool:
     """Return whether ``index --dim`` truncates the model's vectors, in place of PCA."""
     from nearsight.models import find_model
 
-    return bool(find_model(name).spec.matryoshka_dims)
+    return bool(find_model(_shortened(name)).spec.matryoshka_dims)
 
 
 def _shortened(name: str) -> str:
